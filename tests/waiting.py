@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 POLL_S = 0.01
 
 
-async def eventually(predicate: Callable[[], object | Awaitable[object]], *, within_s: float, what: str = "") -> object:
+async def eventually(
+    predicate: Callable[[], object | Awaitable[object]], *, within_s: float, what: str = ""
+) -> object:
     """Return the first truthy value of `predicate`; fail when none came within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while True:
