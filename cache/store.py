@@ -1,0 +1,334 @@
+"""The cache as the rest of the house knows it: `peek` for the edge, `read` for everybody else.
+
+Invariant: the cache fails open and never lies about it. Nothing that goes wrong in a tier reaches a reader; what a
+reader gets is current by generation and trusted by epoch in every state, survival included. A purged entry is not
+shown again in any state, whatever its class, because a purge says "this is known to be wrong" and the likeliest
+reader of a survival page is the one the change was about (docs/decisions/0004-what-survival-may-show.md).
+
+The order inside a fill is the whole of its safety: generations are read, then the datacenter is asked, then the
+entry is offered under the generations read before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
+
+import msgspec
+
+from cache.cache_key import CacheKey
+from cache.coalescing import SingleFlight
+from cache.entries import Entry, Position
+from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, may_survive, newer
+from cache.generations import EVERYTHING, Generations
+from cache.memory import Held, MemoryTier
+from cache.policy import Policy, is_failure, nobody_answers
+from cache.reading import Event, Fetched, Reading, State, made_of
+from cache.sealing import Sealer
+from cache.shared import Looked, SharedTier
+from cache.valkey import ValkeyTier
+
+FETCH_MAX_S = 4.5
+WAIT_MAX_S = 5.0
+FLIGHTS_MAX = 1024
+WAITERS_MAX = 2048
+TAGS_PER_ENTRY_MAX = 16
+
+Fetch = Callable[[Entry | None], Awaitable[Fetched]]
+
+
+class FetchTimedOut(Exception):
+    """The fetch did not end within its deadline and nothing older may stand in."""
+
+    slug: ClassVar[str] = "datacenters-unavailable"
+    retry_after_s: float | None = 1.0
+
+
+class _Ask(msgspec.Struct, frozen=True):
+    """One read: what is wanted and how to get it."""
+
+    key: CacheKey
+    text: str
+    policy: Policy
+    tags: tuple[str, ...]
+    fetch: Fetch
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What the tiers hold: `best` may be shown if its age allows, `previous` only helps to revalidate."""
+
+    best: Entry | None = None
+    tier: int = 0
+    previous: Entry | None = None
+
+
+class Cache:
+    """Two tiers and the rules between them. One per worker."""
+
+    def __init__(
+        self,
+        *,
+        memory: MemoryTier,
+        generations: Generations,
+        clock: Callable[[], float],
+        valkey: ValkeyTier | None = None,
+        sealer: Sealer | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        fetch_max_s: float = FETCH_MAX_S,
+        wait_max_s: float = WAIT_MAX_S,
+    ) -> None:
+        self._memory = memory
+        self._generations = generations
+        self._clock = clock
+        self._event = on_event or _unheard
+        self._shared = _shared_tier(valkey, sealer, self._event)
+        self._fetch_max_s = fetch_max_s
+        self._epochs = Epochs()
+        self._epochs_serial = 0
+        self._flights: SingleFlight[Reading] = SingleFlight(
+            flights_max=FLIGHTS_MAX, waiters_max=WAITERS_MAX, wait_max_s=wait_max_s
+        )
+
+    def peek(self, key: str, now: float) -> Held | None:
+        """The entry that may be shown at once, or None: tier 1 only, no await. `key` is `CacheKey.text`."""
+        held = self._memory.get(key)
+        if held is None or not held.from_s <= now < held.until_s:
+            return None
+        if held.generations_serial != self._generations.serial or held.epochs_serial != self._epochs_serial:
+            return self._confirmed(held)
+        return held
+
+    async def read(self, key: CacheKey, *, policy: Policy, tags: Sequence[str], fetch: Fetch) -> Reading:
+        """The answer under `key`, fetched if need be.
+
+        `fetch` gets the entry it may revalidate (with `origin_etag`), or None. Raises what `fetch` raises when the
+        class lets nothing older stand in; `Overloaded` and `FetchTimedOut` when a bound is reached.
+        """
+        if len(tags) > TAGS_PER_ENTRY_MAX:
+            raise ValueError(f"an entry has at most {TAGS_PER_ENTRY_MAX} tags")
+        text = key.text
+        ask = _Ask(key=key, text=text, policy=policy, tags=(EVERYTHING, *tags), fetch=fetch)
+        now = self._clock()
+        if not policy.stored:
+            fetched = await self._fetched(ask, None)
+            return _reading(self._made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
+        held = self.peek(text, now)
+        if held is not None:
+            self._event(Event.HIT_TIER1)
+            return _reading(held.entry, State.HIT, 1, now)
+        # A reader who comes after a purge must not be given what an earlier fill is fetching: other flight.
+        flight = (text, self._epochs_serial, self._generations.snapshot(ask.tags))
+        reading, joined = await self._flights.run(flight, lambda: self._resolve(ask))
+        if not joined:
+            return reading
+        self._event(Event.COLLAPSED)
+        return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
+
+    def purge_memory(self, tags: Sequence[str], value: int | None) -> None:
+        """Outdate the tags in this process, at once. `value` grows with every purge of the cluster.
+
+        None: the purge has no place in the feed (etcd is away); it comes after all that was heard.
+        """
+        value = self._generations.highest + 1 if value is None else value
+        for tag in tags:
+            self._generations.raise_to(tag, value)
+
+    async def purge(self, tags: Sequence[str], value: int | None) -> None:
+        """Outdate the tags in this process, at once, then in tier 2. Never raises because tier 2 is away.
+
+        The tag `EVERYTHING` outdates all entries: for a feed that may have missed something.
+        """
+        value = self._generations.highest + 1 if value is None else value
+        self.purge_memory(tags, value)
+        if self._shared is not None:
+            await self._shared.purge(tags, value)
+
+    async def note_heard(self, life_s: float) -> None:
+        """Note in tier 2, for `life_s` seconds, that this process hears every purge."""
+        if self._shared is not None:
+            await self._shared.note_heard(life_s)
+
+    async def catch_up(self, value: int) -> None:
+        """Outdate all of tier 2 up to `value` unless somebody heard every purge until a moment ago.
+
+        For a process that starts: what was purged while nobody of this site listened would look fresh.
+        """
+        if self._shared is not None and not await self._shared.was_heard():
+            await self.purge((EVERYTHING,), value)
+
+    def set_epoch(self, epoch: int, switch_position: Position | None) -> None:
+        """Hear the epoch, and up to where its predecessor counts (None: not known yet).
+
+        Lower epochs than the highest heard are ignored.
+        """
+        moved = self._epochs.moved(epoch, switch_position)
+        if moved != self._epochs:
+            self._epochs = moved
+            self._epochs_serial += 1
+
+    def clear_memory(self) -> None:
+        """Forget tier 1."""
+        self._memory.clear()
+
+    async def aclose(self) -> None:
+        """Give up fills, end what is being stored, close tier 2."""
+        await self._flights.aclose()
+        if self._shared is not None:
+            await self._shared.aclose()
+
+    async def _resolve(self, ask: _Ask) -> Reading:
+        looked_at = self._clock()
+        known = await self._look(ask)
+        now = self._clock()
+        if (
+            known.best is not None
+            and judge(known.best, ask.policy, now, epochs=self._epochs) is Verdict.FRESH
+        ):
+            self._keep(ask, known.best, looked_at, now)
+            self._event(Event.HIT_TIER1 if known.tier == 1 else Event.HIT_TIER2)
+            return _reading(known.best, State.HIT, known.tier, now)
+        # Before the fetch, or a purge that runs beside it would be missed.
+        recorded = self._generations.snapshot(ask.tags)
+        try:
+            fetched = await self._fetched(ask, known.previous)
+        except Exception as error:
+            covered = self._cover(ask, known, error)
+            if covered is None:
+                raise
+            return covered
+        entry = self._made(ask, fetched, now, known.previous, recorded)
+        return self._fill(ask, known, entry, fetched, looked_at)
+
+    async def _fetched(self, ask: _Ask, previous: Entry | None) -> Fetched:
+        deadline = asyncio.timeout(self._fetch_max_s)
+        try:
+            async with deadline:
+                return await ask.fetch(previous)
+        except TimeoutError as error:
+            if deadline.expired():
+                raise FetchTimedOut("the fetch did not end in time") from error
+            raise
+
+    def _fill(self, ask: _Ask, known: _Known, entry: Entry, fetched: Fetched, looked_at: float) -> Reading:
+        """Keep what was fetched where the rules allow, and answer with it."""
+        now = self._clock()
+        best = known.best
+        if (
+            best is not None and newer(best, entry) and self._defends(best, ask.policy, now)
+        ):  # a lagging datacenter answered
+            self._event(Event.REFUSED_OLDER)
+            if judge(best, ask.policy, now, epochs=self._epochs) is Verdict.STALE and self._valid(best):
+                self._event(Event.STALE)
+                return _reading(best, State.STALE, known.tier, now)
+        elif self._generations.outdated(entry.tags, entry.generations):
+            self._event(Event.PURGED_IN_FLIGHT)
+        elif fetched.cacheable and self._epochs.trust(entry):
+            self._keep(ask, entry, looked_at, now)
+            self._offer(ask, entry, now)
+        state = State.REVALIDATED if fetched.not_modified else State.MISS
+        self._event(Event(state.value))
+        return _reading(entry, state, 0, now)
+
+    def _cover(self, ask: _Ask, known: _Known, error: Exception) -> Reading | None:
+        """The older answer that may stand in for a failed fetch, if any."""
+        best, now = known.best, self._clock()
+        if best is None or not is_failure(error) or not self._valid(best):
+            return None
+        if judge(best, ask.policy, now, epochs=self._epochs) is Verdict.STALE:
+            self._event(Event.STALE)
+            return _reading(best, State.STALE, known.tier, now)
+        if nobody_answers(error) and may_survive(best, ask.policy, now, epochs=self._epochs):
+            self._event(Event.SURVIVAL)
+            return _reading(best, State.SURVIVAL, known.tier, now)
+        return None
+
+    async def _look(self, ask: _Ask) -> _Known:
+        """What both tiers hold, joined: generations by maximum, entries by version."""
+        looked = await self._look_shared(ask)
+        held = self._memory.get(ask.text)
+        own = None if held is None else held.entry
+        candidates = [(entry, tier) for entry, tier in ((own, 1), (looked.entry, 2)) if entry is not None]
+        trusted = [(entry, tier) for entry, tier in candidates if self._epochs.trust(entry)]
+        valid = [(entry, tier) for entry, tier in trusted if self._valid(entry) and entry.tags == ask.tags]
+        best, tier = max(valid, key=_version, default=(None, 0))
+        previous, _ = max(trusted, key=_version, default=(None, 0))
+        if best is not None and looked.answered and best is not looked.entry:
+            self._offer(ask, best, self._clock())  # Valkey lost it (restart, eviction): others need not fetch
+        return _Known(best=best, tier=tier, previous=previous if previous and previous.origin_etag else None)
+
+    async def _look_shared(self, ask: _Ask) -> Looked:
+        if self._shared is None:
+            return Looked()
+        looked = await self._shared.look(ask.key, ask.tags)
+        if looked.answered:
+            for tag, generation in zip(ask.tags, looked.generations, strict=True):
+                if generation is not None:
+                    self._generations.raise_to(tag, generation)
+        return looked
+
+    def _valid(self, entry: Entry) -> bool:
+        return not self._generations.outdated(entry.tags, entry.generations)
+
+    def _confirmed(self, held: Held) -> Held | None:
+        """`held` again if nothing that was heard since it was last looked at speaks against it."""
+        if not self._valid(held.entry) or not self._epochs.trust(held.entry):
+            held.until_s = held.from_s
+            return None
+        held.generations_serial = self._generations.serial
+        held.epochs_serial = self._epochs_serial
+        return held
+
+    def _keep(self, ask: _Ask, entry: Entry, looked_at: float, now: float) -> None:
+        """Keep in tier 1; its window counts from when tier 2 was asked, before the fetch, not from the answer."""
+        from_s = now - CLOCK_SKEW_MAX_S
+        until_s = min(fresh_until(entry, ask.policy), looked_at + ask.policy.tier1_s)
+        present = self._memory.get(ask.text)
+        if (
+            present is not None and present.entry is entry
+        ):  # looked at again: what the edge prepared still holds
+            present.from_s, present.until_s = from_s, until_s
+            return
+        held = Held(entry, key=ask.text, from_s=from_s, until_s=until_s)
+        replace = present is not None and not self._defends(present.entry, ask.policy, now)
+        if not self._memory.put(ask.text, held, replace=replace):
+            self._event(Event.REFUSED_OLDER)
+
+    def _defends(self, entry: Entry, policy: Policy, now: float) -> bool:
+        """Whether an entry keeps its place against an older version: not once distrusted, nor after its life."""
+        return self._epochs.trust(entry) and now - entry.stored_at < policy.life_s
+
+    def _offer(self, ask: _Ask, entry: Entry, now: float) -> None:
+        if self._shared is not None:
+            self._shared.offer(ask.key, entry, life_s=entry.stored_at + ask.policy.life_s - now)
+
+    @staticmethod
+    def _made(
+        ask: _Ask, fetched: Fetched, begun_at: float, previous: Entry | None, generations: Sequence[int]
+    ) -> Entry:
+        return made_of(
+            fetched, key=ask.key, tags=ask.tags, generations=generations, begun_at=begun_at, previous=previous
+        )
+
+
+def _reading(entry: Entry, state: State, tier: int, now: float) -> Reading:
+    return Reading(entry=entry, state=state, tier=tier, age_s=max(0.0, now - entry.stored_at))
+
+
+def _shared_tier(
+    valkey: ValkeyTier | None, sealer: Sealer | None, on_event: Callable[[Event], None]
+) -> SharedTier | None:
+    if valkey is None:
+        return None
+    if sealer is None:
+        raise ValueError("tier 2 needs a sealer: nothing readable leaves the process")
+    return SharedTier(valkey, sealer, on_event=on_event)
+
+
+def _version(candidate: tuple[Entry, int]) -> tuple[int, Position, float]:
+    entry, _ = candidate
+    return entry.epoch, entry.position, entry.stored_at
+
+
+def _unheard(event: Event) -> None:
+    """Nobody counts."""

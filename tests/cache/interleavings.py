@@ -1,0 +1,203 @@
+"""A machine that interleaves writes, purges, fills and reads of two workers over one real Valkey.
+
+What it holds against the cache, after every step:
+- who begins to read after having heard a purge sees what that purge announced, from whatever tier and in whatever
+  state, however the fills of others overlap;
+- a purge that one worker told Valkey reaches a worker that never hears it within tier 1's window;
+- what tier 1 holds is never replaced by an older version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from cache.cache_key import CacheKey
+from cache.entries import Entry
+from cache.policy import TIER1_RECHECK_MAX_S, S
+from cache.reading import Fetched, Reading
+from cache.valkey import ValkeyTier
+from tests.cache.building import KEYS, Clock, Switching, World
+
+WORKERS = st.integers(0, 1)
+EXAMPLES = itertools.count()
+
+
+class Call:
+    """One fetch on its way: to the datacenter, which reads its records when it arrives, and back."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.returned = asyncio.Event()
+        self.fails = False
+
+
+class Worker:
+    """One worker: what it heard, what it is reading, what it holds."""
+
+    def __init__(self, world: World, tier: ValkeyTier) -> None:
+        self.world = world
+        self.tier = tier
+        self.heard = 0  # purges of the feed delivered
+        self.announced = 0  # newest version that a delivered purge announced
+        self.held = 0
+        self.calls: list[Call] = []
+        self.reads: list[tuple[asyncio.Task[Reading], int]] = []
+
+
+class Interleavings(RuleBasedStateMachine):
+    """See the module; `url` is set by the test."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        example = next(EXAMPLES)
+        self.key = CacheKey(f"/interleavings/{example}", "family")
+        self.tag = f"interleavings:{example}"
+        self.clock = Clock()
+        self.version = 0
+        self.feed: list[tuple[str, int, int]] = []  # tag, revision, version announced
+        self.told_valkey: list[tuple[float, int]] = []  # when, version announced
+        self.workers = [self._worker() for _ in range(2)]
+
+    def _worker(self) -> Worker:
+        tier = ValkeyTier(
+            self.url, name_secret=KEYS.name_secret, monotonic=time.monotonic, operation_max_s=5.0
+        )
+        return Worker(World(valkey=tier, clock=self.clock, fetch_max_s=3600, wait_max_s=3600), tier)
+
+    # What happens
+
+    @rule()
+    def write(self) -> None:
+        self.version += 1
+        self.feed.append((self.tag, len(self.feed) + 1, self.version))
+
+    @rule()
+    def write_elsewhere(self) -> None:
+        self.feed.append((f"{self.tag}:other", len(self.feed) + 1, 0))
+
+    @rule(which=WORKERS)
+    def hear(self, which: int) -> None:
+        worker = self.workers[which]
+        if worker.heard < len(self.feed):
+            tag, revision, version = self.feed[worker.heard]
+            worker.heard += 1
+            worker.announced = max(worker.announced, version)
+            self.loop.run_until_complete(worker.world.cache.purge([tag], revision))
+            self.told_valkey.append((self.clock.now, version))
+
+    @rule(which=WORKERS)
+    def begin_to_read(self, which: int) -> None:
+        worker = self.workers[which]
+
+        async def fetch(_: Entry | None) -> Fetched:
+            call = Call()
+            worker.calls.append(call)
+            await call.arrived.wait()
+            version = self.version
+            if call.fails:
+                raise Switching
+            await call.returned.wait()
+            return Fetched(body=str(version).encode(), epoch=1, position=(1, version))
+
+        read = worker.world.cache.read(self.key, policy=S, tags=(self.tag,), fetch=fetch)
+        worker.reads.append((self.loop.create_task(read), self._due(worker)))
+        self._settle()
+
+    @precondition(lambda self: any(worker.calls for worker in self.workers))
+    @rule(which=WORKERS, index=st.integers(0, 5), fails=st.booleans())
+    def arrive(self, which: int, index: int, *, fails: bool) -> None:
+        for call in self.workers[which].calls[index : index + 1]:
+            call.fails = fails and not call.arrived.is_set()
+            call.arrived.set()
+            self._settle()
+
+    @precondition(lambda self: any(worker.calls for worker in self.workers))
+    @rule(which=WORKERS, index=st.integers(0, 5))
+    def return_home(self, which: int, index: int) -> None:
+        worker = self.workers[which]
+        for call in worker.calls[index : index + 1]:
+            call.arrived.set()
+            call.returned.set()
+            worker.calls.remove(call)
+            self._settle()
+
+    @rule(which=WORKERS)
+    def leave(self, which: int) -> None:
+        for task, _ in self.workers[which].reads[:1]:
+            task.cancel()
+            self._settle()
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 3.0, 61.0, 700.0]))
+    def tick(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule(which=WORKERS)
+    def forget(self, which: int) -> None:
+        self.workers[which].world.cache.clear_memory()
+        self.workers[which].held = 0
+
+    # What must hold
+
+    @invariant()
+    def what_the_edge_would_show_is_current(self) -> None:
+        for worker in self.workers:
+            held = worker.world.cache.peek(self.key.text, self.clock.now)
+            if held is not None:
+                self._judge(int(held.entry.body), self._due(worker))
+
+    @invariant()
+    def what_is_held_never_gets_older(self) -> None:
+        for worker in self.workers:
+            held = worker.world.memory.get(self.key.text)
+            if held is not None:
+                assert int(held.entry.body) >= worker.held
+                worker.held = int(held.entry.body)
+
+    @invariant()
+    def what_was_read_is_current(self) -> None:
+        for worker in self.workers:
+            for task, due in [each for each in worker.reads if each[0].done()]:
+                worker.reads.remove((task, due))
+                if task.cancelled() or isinstance(task.exception(), Switching):
+                    continue
+                self._judge(int(task.result().entry.body), due)
+
+    @staticmethod
+    def _judge(version: int, due: int) -> None:
+        assert version >= due, f"version {version} was shown, {due} had been announced"
+
+    def _due(self, worker: Worker) -> int:
+        """The version that a read beginning now must show at least."""
+        window = self.clock.now - TIER1_RECHECK_MAX_S
+        told = max((version for at, version in self.told_valkey if at <= window), default=0)
+        return max(worker.announced, told)
+
+    def _settle(self) -> None:
+        self.loop.run_until_complete(self._quiet())
+
+    async def _quiet(self) -> None:
+        """Until nobody talks to Valkey and nothing is ready to run."""
+        rounds = 0
+        while rounds < 3:
+            await asyncio.sleep(0)
+            pools = [worker.tier._client.connection_pool for worker in self.workers]
+            rounds = 0 if any(pool._in_use_connections for pool in pools) else rounds + 1
+
+    def teardown(self) -> None:
+        async def end() -> None:
+            for worker in self.workers:
+                for task, _ in worker.reads:
+                    task.cancel()
+                await worker.world.cache.aclose()
+                await asyncio.gather(*[task for task, _ in worker.reads], return_exceptions=True)
+
+        self.loop.run_until_complete(end())
+        self.loop.close()

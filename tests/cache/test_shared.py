@@ -1,0 +1,323 @@
+"""Tier 2 behind its seal, and the whole cache while Valkey is killed, hung or filled with garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from cache import shared as shared_module
+from cache import valkey as tier2
+from cache.cache_key import CacheKey, resource
+from cache.entries import Entry
+from cache.policy import M
+from cache.reading import Event, State
+from cache.sealing import Sealer
+from cache.shared import SharedTier
+from cache.valkey import ValkeyTier
+from sandbox.valkey import ValkeyServer
+from tests.cache.building import KEY, KEYS, PUPIL, TAG, Datacenter, World, entry
+from tests.cache.conftest import MortalValkey, TierAt
+from tests.waiting import eventually
+
+TAGS = ("*", TAG)
+OTHER = CacheKey(resource("v1", "pupils", "zzzzzzzzzzzzzzzz", "grades"), "family")
+
+
+class Shared:
+    """A shared tier and what it told."""
+
+    def __init__(self, valkey: ValkeyTier) -> None:
+        self.events: Counter[Event] = Counter()
+        self.tier = SharedTier(valkey, Sealer(KEYS), on_event=lambda event: self.events.update([event]))
+
+    async def store(self, key: CacheKey, one: Entry) -> None:
+        self.tier.offer(key, one, life_s=60)
+        await eventually(lambda: self._is_there(key, one), within_s=2)
+
+    async def _is_there(self, key: CacheKey, one: Entry) -> bool:
+        return (await self.tier.look(key, one.tags)).entry == one
+
+
+@pytest.fixture
+def shared(tier: ValkeyTier) -> Shared:
+    return Shared(tier)
+
+
+async def test_an_entry_comes_back_whole(shared: Shared) -> None:
+    one = entry(b'{"average":"13.80"}', generations=(0, 7))
+    await shared.store(KEY, one)
+    looked = await shared.tier.look(KEY, TAGS)
+    assert (looked.answered, looked.entry, looked.generations) == (True, one, (0, 7))
+
+
+async def test_an_entry_with_a_generation_unknown_does_not_come_back(shared: Shared, raw: Redis) -> None:
+    await shared.store(KEY, entry())
+    for name in await raw.keys("*"):
+        if name != KEY.sealed_name(KEYS.name_secret):
+            await raw.delete(name)
+    looked = await shared.tier.look(KEY, TAGS)
+    assert (looked.answered, looked.entry) == (True, None)
+
+
+async def test_an_entry_under_other_tags_than_asked_does_not_come_back(shared: Shared) -> None:
+    await shared.store(KEY, entry())
+    assert (await shared.tier.look(KEY, ("*",))).entry is None
+
+
+async def value_of(raw: Redis, name: bytes) -> bytes:
+    value = await raw.get(name)
+    assert isinstance(value, bytes)
+    return value
+
+
+async def flipped(raw: Redis, name: bytes) -> bytes:
+    value = bytearray(await value_of(raw, name))
+    value[-1] ^= 1
+    return bytes(value)
+
+
+async def cut(raw: Redis, name: bytes) -> bytes:
+    return (await value_of(raw, name))[:-3]
+
+
+async def reordered(raw: Redis, name: bytes) -> bytes:
+    """A version made higher than it is, so that nothing could replace it."""
+    return b"9" * 50 + (await value_of(raw, name))[50:]
+
+
+async def of_another_key(raw: Redis, name: bytes) -> bytes:
+    assert name
+    return await value_of(raw, OTHER.sealed_name(KEYS.name_secret))
+
+
+async def garbage(raw: Redis, name: bytes) -> bytes:
+    assert raw is not None
+    return b"garbage" + name * 9
+
+
+async def short(raw: Redis, name: bytes) -> bytes:
+    assert raw is not None
+    return name[:3]
+
+
+@pytest.mark.parametrize("tampering", [flipped, cut, reordered, of_another_key, garbage, short])
+async def test_what_was_tampered_with_is_a_counted_miss_and_is_removed(
+    shared: Shared, raw: Redis, tampering: object
+) -> None:
+    await shared.store(KEY, entry(b"mine"))
+    await shared.store(OTHER, entry(b"somebody else's"))
+    name = KEY.sealed_name(KEYS.name_secret)
+    assert callable(tampering)
+    await raw.set(name, await tampering(raw, name))
+    looked = await shared.tier.look(KEY, TAGS)
+    assert (looked.answered, looked.entry) == (True, None)
+    assert shared.events[Event.SEAL_BROKEN] == 1
+    await eventually(lambda: gone(raw, name), within_s=2)
+    await shared.store(KEY, entry(b"mine"))
+
+
+async def gone(raw: Redis, name: bytes) -> bool:
+    return not await raw.exists(name)
+
+
+async def test_a_dump_of_valkey_shows_no_name_no_tag_and_no_body(shared: Shared, raw: Redis) -> None:
+    secret = b'{"name":"Salma Bennani","average":"13.80"}'
+    await shared.store(KEY, entry(secret))
+    await shared.tier.purge(["relations:" + PUPIL], 12)
+    dump = b""
+    async for name in raw.scan_iter():
+        dump += name + b"\n" + await value_of(raw, name) + b"\n" + await raw.dump(name) + b"\n"
+    assert len(dump) > len(secret)
+    for word in (
+        b"Salma",
+        b"13.80",
+        b"average",
+        b"pupils",
+        b"grades",
+        b"family",
+        b"relations",
+        PUPIL.encode(),
+        TAG.encode(),
+    ):
+        assert word not in dump
+
+
+async def test_older_and_purged_offers_are_counted_and_change_nothing(shared: Shared) -> None:
+    newest = entry(b"new", position=(1, 200))
+    await shared.store(KEY, newest)
+    shared.tier.offer(KEY, entry(b"old", position=(1, 100)), life_s=60)
+    await eventually(lambda: shared.events[Event.REFUSED_OLDER], within_s=2)
+    assert (await shared.tier.look(KEY, TAGS)).entry == newest
+    await shared.tier.purge([TAG], 3)
+    shared.tier.offer(KEY, entry(b"newer", position=(1, 300)), life_s=60)
+    await eventually(lambda: shared.events[Event.PURGED_IN_FLIGHT], within_s=2)
+
+
+async def test_an_entry_at_the_end_of_its_life_is_not_offered(shared: Shared, raw: Redis) -> None:
+    shared.tier.offer(KEY, entry(), life_s=0)
+    await shared.tier.look(KEY, TAGS)
+    assert await raw.dbsize() == 0
+
+
+async def test_an_entry_that_cannot_be_written_down_is_counted_and_disturbs_nobody(shared: Shared) -> None:
+    shared.tier.offer(KEY, entry(position=(10**11, 0)), life_s=60)
+    await eventually(lambda: shared.events[Event.ERRAND_FAILED], within_s=2)
+
+
+async def test_errands_are_bounded(shared: Shared) -> None:
+    for number in range(shared_module.ERRANDS_MAX + 5):
+        shared.tier.offer(KEY, entry(position=(1, number)), life_s=60)
+    assert shared.events[Event.ERRAND_SKIPPED] == 5
+    await shared.tier.aclose()
+
+
+# The whole cache over it
+
+
+async def read(world: World, origin: Datacenter, key: CacheKey = KEY) -> State:
+    reading = await world.cache.read(key, policy=M, tags=(TAG,), fetch=origin.fetch)
+    assert reading.entry.body == origin.answer.body
+    return reading.state
+
+
+def key_of(number: int) -> CacheKey:
+    return CacheKey(resource("v1", "pupils", f"pupil{number}", "grades"), "family")
+
+
+def counts(events: Mapping[Event, int], *wanted: Event) -> list[int]:
+    return [events[event] for event in wanted]
+
+
+async def test_a_second_worker_finds_what_the_first_one_fetched(
+    valkey_server: ValkeyServer, raw: Redis, tier_at: TierAt
+) -> None:
+    assert await raw.ping()
+    first, second = (World(valkey=tier_at(valkey_server.url)) for _ in range(2))
+    origin = Datacenter()
+    assert await read(first, origin) is State.MISS
+    await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)
+    reading = await second.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch)
+    assert (reading.state, reading.tier, origin.asked) == (State.HIT, 2, 1)
+    assert second.events == Counter({Event.HIT_TIER2: 1})
+    assert second.cache.peek(KEY.text, second.clock.now) is not None
+
+
+async def test_a_worker_that_missed_a_purge_shows_the_old_answer_three_seconds_at_most(
+    valkey_server: ValkeyServer, raw: Redis, tier_at: TierAt
+) -> None:
+    assert await raw.ping()
+    hearing, deaf = (World(valkey=tier_at(valkey_server.url)) for _ in range(2))
+    origin = Datacenter(b"before")
+    await read(deaf, origin)
+    origin.now(b"after", position=(1, 101))
+    await hearing.cache.purge([TAG], 50)
+    assert deaf.cache.peek(KEY.text, deaf.clock.now) is not None
+    deaf.clock.now += 3
+    assert deaf.cache.peek(KEY.text, deaf.clock.now) is None
+    assert await read(deaf, origin) is State.MISS
+
+
+async def test_what_valkey_lost_is_offered_again_by_who_still_has_it(tier: ValkeyTier, raw: Redis) -> None:
+    world, origin = World(valkey=tier), Datacenter()
+    await read(world, origin)
+    await eventually(raw.dbsize, within_s=2)
+    await raw.flushall()
+    world.clock.now += 4
+    assert await read(world, origin) is State.HIT
+    await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)
+    assert origin.asked == 1
+
+
+@pytest.mark.parametrize("fault", ["killed", "hung"])
+async def test_without_valkey_every_read_is_answered_with_a_bounded_wait(
+    mortal_valkey: MortalValkey, tier_at: TierAt, fault: str
+) -> None:
+    world, origin = World(valkey=tier_at(mortal_valkey.url)), Datacenter()
+    assert await read(world, origin, key_of(0)) is State.MISS
+    if fault == "killed":
+        mortal_valkey.kill()
+    else:
+        mortal_valkey.signal(signal.SIGSTOP)
+    waits = []
+    for number in range(1, 30):
+        began = time.monotonic()
+        assert await read(world, origin, key_of(number)) is State.MISS
+        waits.append(time.monotonic() - began)
+        assert await read(world, origin, key_of(number)) is State.HIT
+    assert max(waits) < tier2.OPERATION_MAX_S + 0.4
+    assert sum(waits) < 4 * tier2.OPERATION_MAX_S + 1.5, "the breaker spares all but the first few"
+    world.clock.now += 4
+    assert await read(world, origin, key_of(1)) is State.HIT, "tier 1 goes on by what it heard itself"
+    began = time.monotonic()
+    await world.cache.purge([TAG], 60)
+    assert time.monotonic() - began < tier2.OPERATION_MAX_S + 0.4
+    assert world.cache.peek(key_of(1).text, world.clock.now) is None
+    assert counts(world.events, Event.SEAL_BROKEN, Event.ERRAND_FAILED) == [0, 0]
+    assert world.events[Event.UNAVAILABLE] > 0
+
+
+@pytest.mark.parametrize("fault", ["killed", "hung"])
+async def test_many_readers_at_once_without_valkey_wait_together_not_in_a_row(
+    mortal_valkey: MortalValkey, tier_at: TierAt, fault: str
+) -> None:
+    world, origin = World(valkey=tier_at(mortal_valkey.url)), Datacenter()
+    if fault == "killed":
+        mortal_valkey.kill()
+    else:
+        mortal_valkey.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    states = await asyncio.gather(*[read(world, origin, key_of(number)) for number in range(200)])
+    assert set(states) == {State.MISS}
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("fault", ["killed", "hung"])
+async def test_valkey_is_used_again_by_itself(
+    mortal_valkey: MortalValkey, tier_at: TierAt, fault: str
+) -> None:
+    first, origin = World(valkey=tier_at(mortal_valkey.url)), Datacenter(b"before")
+    await read(first, origin)
+    if fault == "killed":
+        mortal_valkey.kill()
+    else:
+        mortal_valkey.signal(signal.SIGSTOP)
+    await first.cache.purge([TAG], 70)
+    origin.now(b"after", position=(1, 101))
+    await read(first, origin)
+    if fault == "killed":
+        await mortal_valkey.start()
+    else:
+        mortal_valkey.signal(signal.SIGCONT)
+    key = key_of(1)
+
+    async def reaches_a_new_worker() -> bool:
+        """A worker that never heard the purge finds the new answer in Valkey once one that did reached it."""
+        first.clock.now += 4
+        await read(first, origin, key)
+        await read(first, origin)
+        newborn = World(valkey=tier_at(mortal_valkey.url), clock=first.clock)
+        reading = await newborn.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch)
+        return (reading.entry.body, reading.tier) == (b"after", 2)
+
+    assert await eventually(reaches_a_new_worker, within_s=5)
+
+
+async def test_a_valkey_full_of_garbage_costs_only_misses(tier: ValkeyTier, raw: Redis) -> None:
+    world, origin = World(valkey=tier), Datacenter()
+    await read(world, origin)
+    await eventually(raw.dbsize, within_s=2)
+    async for name in raw.scan_iter():
+        await raw.set(name, b"\x00garbage" * 20)
+    world.memory.clear()
+    assert await read(world, origin) is State.MISS
+    assert world.events[Event.SEAL_BROKEN] == 1
+    origin.answer = msgspec.structs.replace(origin.answer, position=(1, 102))
+    world.memory.clear()
+    await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)

@@ -1,0 +1,347 @@
+"""The rules between the tiers: what is shown, in which state, and what is never shown."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from cache import policy, store
+from cache.cache_key import CacheKey
+from cache.coalescing import Overloaded
+from cache.entries import Entry
+from cache.generations import EVERYTHING, Generations
+from cache.memory import MemoryTier
+from cache.policy import RELATIONS, N, Policy, S, X
+from cache.reading import Event, Fetched, Reading, State
+from cache.store import Cache, FetchTimedOut
+from cache.valkey import ValkeyTier
+from sandbox.valkey import ValkeyServer
+from tests.cache.building import KEY, NOW, TAG, Away, Datacenter, NotFound, Switching, World
+from tests.cache.interleavings import Interleavings
+from tests.waiting import eventually
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def origin() -> Datacenter:
+    return Datacenter(b"first")
+
+
+async def read(world: World, origin: Datacenter, each: Policy = S, tag: str = TAG) -> Reading:
+    return await world.cache.read(KEY, policy=each, tags=(tag,), fetch=origin.fetch)
+
+
+# Hits and misses
+
+
+async def test_the_first_read_is_a_miss_and_the_next_a_hit(world: World, origin: Datacenter) -> None:
+    first = await read(world, origin)
+    second = await read(world, origin)
+    assert (first.state, first.tier, first.age_s) == (State.MISS, 0, 0.0)
+    assert (second.state, second.tier) == (State.HIT, 1)
+    assert second.entry is first.entry
+    assert origin.asked == 1
+
+
+async def test_peek_shows_what_read_kept_and_carries_what_the_edge_prepared(
+    world: World, origin: Datacenter
+) -> None:
+    assert world.cache.peek(KEY.text, NOW) is None
+    reading = await read(world, origin)
+    held = world.cache.peek(KEY.text, NOW)
+    assert held is not None
+    assert held.entry is reading.entry
+    assert held.prepared is None
+    held.prepared = headers = ((b"etag", held.entry.etag),)
+    world.clock.now += 3
+    await read(world, origin)
+    again = world.cache.peek(KEY.text, world.clock.now)
+    assert again is not None
+    assert again.prepared is headers
+
+
+async def test_peek_ends_with_the_window_of_tier_1_and_with_freshness(
+    world: World, origin: Datacenter
+) -> None:
+    await read(world, origin)
+    assert world.cache.peek(KEY.text, NOW + 2.99) is not None
+    assert world.cache.peek(KEY.text, NOW + 3) is None
+    world.clock.now = NOW + 59
+    await read(world, origin)
+    assert world.cache.peek(KEY.text, NOW + 59.9) is not None
+    assert world.cache.peek(KEY.text, NOW + 60) is None
+    assert origin.asked == 1
+
+
+async def test_peek_does_not_trust_a_clock_that_was_set_back(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    assert world.cache.peek(KEY.text, NOW - 1) is not None
+    assert world.cache.peek(KEY.text, NOW - HOUR_S) is None
+    world.clock.now = NOW - HOUR_S
+    assert (await read(world, origin)).state is State.MISS
+
+
+async def test_peek_knows_a_purge_at_once(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    world.cache.purge_memory(["another:tag"], 4)
+    assert world.cache.peek(KEY.text, NOW) is not None
+    world.cache.purge_memory([TAG], 5)
+    assert world.cache.peek(KEY.text, NOW) is None
+    assert world.cache.peek(KEY.text, NOW) is None
+    assert (await read(world, origin)).state is State.MISS
+    assert world.cache.peek(KEY.text, NOW) is not None
+
+
+@pytest.mark.parametrize("each", [N, X])
+async def test_classes_that_are_not_stored_are_fetched_every_time(
+    world: World, origin: Datacenter, each: Policy
+) -> None:
+    for _ in range(2):
+        reading = await read(world, origin, each)
+        assert (reading.state, reading.entry.body) == (State.MISS, b"first")
+    assert origin.asked == 2
+    assert len(world.memory) == 0
+    origin.error = Away()
+    with pytest.raises(Away):
+        await read(world, origin, each)
+
+
+async def test_an_answer_that_is_not_cacheable_is_given_and_not_kept(
+    world: World, origin: Datacenter
+) -> None:
+    origin.now(cacheable=False)
+    assert (await read(world, origin)).entry.body == b"first"
+    assert len(world.memory) == 0
+
+
+async def test_an_expired_entry_is_revalidated_by_what_the_origin_called_it(
+    world: World, origin: Datacenter
+) -> None:
+    origin.now(origin_etag='"o1"')
+    first = await read(world, origin)
+    assert origin.previous is None
+    world.clock.now += 61
+    origin.now(b"", not_modified=True, position=(1, 150))
+    second = await read(world, origin)
+    assert origin.previous is first.entry
+    assert (second.state, second.entry.body, second.entry.stored_at) == (
+        State.REVALIDATED,
+        b"first",
+        NOW + 61,
+    )
+    assert (await read(world, origin)).state is State.HIT
+
+
+async def test_age_runs_from_the_beginning_of_the_fetch(world: World) -> None:
+    async def slow(_: Entry | None) -> Fetched:
+        world.clock.now += 2
+        return Fetched(body=b"x", epoch=1, position=(1, 1))
+
+    reading = await world.cache.read(KEY, policy=S, tags=(TAG,), fetch=slow)
+    assert reading.age_s == 2
+    assert world.cache.peek(KEY.text, NOW + 2.9) is not None
+    assert world.cache.peek(KEY.text, NOW + 3.1) is None, "what tier 2 said was asked before the fetch"
+
+
+async def test_too_many_tags_are_refused(world: World, origin: Datacenter) -> None:
+    with pytest.raises(ValueError, match="tags"):
+        await world.cache.read(KEY, policy=S, tags=("t",) * 17, fetch=origin.fetch)
+
+
+def test_tier_2_without_a_sealer_is_refused(tier: ValkeyTier) -> None:
+    with pytest.raises(ValueError, match="sealer"):
+        Cache(
+            memory=MemoryTier(max_bytes=1),
+            generations=Generations(max_tags=2),
+            clock=lambda: NOW,
+            valkey=tier,
+        )
+
+
+# Failures of the fetch
+
+
+@pytest.mark.parametrize("error", [Switching(), Away(), ConnectionResetError("reset")])
+async def test_a_failed_fetch_is_covered_by_a_stale_entry_of_the_class(
+    world: World, origin: Datacenter, error: Exception
+) -> None:
+    await read(world, origin)
+    origin.error = error
+    world.clock.now += 61
+    reading = await read(world, origin)
+    assert (reading.state, reading.tier, reading.age_s, reading.entry.body) == (State.STALE, 1, 61, b"first")
+    assert world.events[Event.STALE] == 1
+
+
+async def test_an_answer_of_the_datacenter_is_never_covered(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    origin.error = NotFound()
+    world.clock.now += 61
+    with pytest.raises(NotFound):
+        await read(world, origin)
+
+
+@pytest.mark.parametrize("error", [Switching(), ConnectionResetError("reset"), TimeoutError("slow")])
+async def test_relations_are_never_shown_stale_because_of_an_error(
+    world: World, origin: Datacenter, error: Exception
+) -> None:
+    await read(world, origin, RELATIONS)
+    origin.error = error
+    world.clock.now += 60.1
+    with pytest.raises(type(error)):
+        await read(world, origin, RELATIONS)
+
+
+async def test_a_fetch_that_hangs_is_given_up(origin: Datacenter) -> None:
+    world = World(fetch_max_s=0.02)
+    origin.gate = asyncio.Event()
+    with pytest.raises(FetchTimedOut):
+        await read(world, origin)
+    origin.gate = None
+    await read(world, origin)
+    origin.gate = asyncio.Event()
+    world.clock.now += 61
+    assert (await read(world, origin)).state is State.STALE
+
+
+async def test_a_time_out_of_the_fetchs_own_keeps_its_name(world: World, origin: Datacenter) -> None:
+    origin.error = TimeoutError("the fetch's own")
+    with pytest.raises(TimeoutError, match="own"):
+        await read(world, origin)
+
+
+# Coalescing
+
+
+async def test_many_readers_of_a_cold_key_cause_one_fetch(world: World, origin: Datacenter) -> None:
+    origin.gate = asyncio.Event()
+    readers = [asyncio.create_task(read(world, origin)) for _ in range(100)]
+    await origin.entered.wait()
+    readers[0].cancel()
+    origin.gate.set()
+    outcomes = await asyncio.gather(*readers, return_exceptions=True)
+    states = [outcome.state for outcome in outcomes if isinstance(outcome, Reading)]
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert states == [State.COLLAPSED] * 99
+    assert (origin.asked, world.events[Event.COLLAPSED], world.events[Event.MISS]) == (1, 99, 1)
+
+
+async def test_an_error_reaches_all_who_waited_and_asks_once(world: World, origin: Datacenter) -> None:
+    origin.gate, origin.error = asyncio.Event(), Away()
+    readers = [asyncio.create_task(read(world, origin)) for _ in range(50)]
+    await origin.entered.wait()
+    origin.gate.set()
+    outcomes = await asyncio.gather(*readers, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {Away}
+    assert origin.asked == 1
+
+
+async def test_closing_tells_who_waits(world: World, origin: Datacenter) -> None:
+    origin.gate = asyncio.Event()
+    reader = asyncio.create_task(read(world, origin))
+    await origin.entered.wait()
+    await world.cache.aclose()
+    with pytest.raises(Overloaded):
+        await reader
+
+
+# Purges beside a fill
+
+
+async def test_a_purge_while_a_fill_runs_outdates_what_it_brings(world: World, origin: Datacenter) -> None:
+    origin.gate = asyncio.Event()
+    reader = asyncio.create_task(read(world, origin))
+    await origin.entered.wait()
+    await world.cache.purge([TAG], 3)
+    origin.gate.set()
+    assert (await reader).entry.body == b"first", "it began before the purge"
+    assert world.cache.peek(KEY.text, NOW) is None
+    origin.now(b"second", position=(1, 101))
+    assert (await read(world, origin)).entry.body == b"second"
+    assert world.events[Event.PURGED_IN_FLIGHT] == 1
+
+
+async def test_who_comes_after_a_purge_does_not_wait_for_a_fill_from_before_it(
+    world: World, origin: Datacenter
+) -> None:
+    origin.gate = asyncio.Event()
+    before = asyncio.create_task(read(world, origin))
+    await origin.entered.wait()
+    origin.now(b"second", position=(1, 101))
+    await world.cache.purge([TAG], 3)
+    after = asyncio.create_task(read(world, origin))
+    await eventually(lambda: origin.asked == 2, within_s=1)
+    origin.gate.set()
+    assert (await before).entry.body == b"first"
+    assert (await after).entry.body == b"second"
+    held = world.cache.peek(KEY.text, NOW)
+    assert held is not None
+    assert held.entry.body == b"second"
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_a_purge_without_a_place_in_the_feed_comes_after_all_that_was_heard(
+    world: World, origin: Datacenter, *, everywhere: bool
+) -> None:
+    world.cache.purge_memory([TAG, "other"], 90)
+    await read(world, origin)
+    assert world.cache.peek(KEY.text, NOW) is not None
+    if everywhere:
+        await world.cache.purge([TAG], None)
+    else:
+        world.cache.purge_memory([TAG], None)
+    assert world.cache.peek(KEY.text, NOW) is None
+    assert world.generations.current(TAG) == 91
+
+
+async def test_a_purge_of_everything_outdates_everything(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    await world.cache.purge([EVERYTHING], 3)
+    assert world.cache.peek(KEY.text, NOW) is None
+
+
+async def test_clearing_forgets_tier_1(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    world.cache.clear_memory()
+    assert (await read(world, origin)).state is State.MISS
+
+
+async def test_views_of_one_resource_are_two_entries(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    other = CacheKey(KEY.resource, "teacher")
+    origin.now(b"for teachers")
+    reading = await world.cache.read(other, policy=S, tags=(TAG,), fetch=origin.fetch)
+    assert reading.entry.body == b"for teachers"
+    assert (await read(world, origin)).entry.body == b"first"
+
+
+def test_bounds_fit_one_another() -> None:
+    assert store.FETCH_MAX_S < store.WAIT_MAX_S
+    assert policy.TIER1_RECHECK_MAX_S <= 3
+
+
+async def test_not_modified_out_of_nothing_is_a_fault_that_everybody_sees(
+    world: World, origin: Datacenter
+) -> None:
+    origin.answer = msgspec.structs.replace(origin.answer, not_modified=True)
+    with pytest.raises(ValueError, match="nothing to revalidate"):
+        await read(world, origin)
+
+
+def test_however_writes_purges_fills_and_reads_interleave_nothing_purged_is_shown(
+    valkey_server: ValkeyServer,
+) -> None:
+    machine = type("OverThisValkey", (Interleavings,), {"url": valkey_server.url})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
+    )

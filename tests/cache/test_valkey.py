@@ -1,0 +1,292 @@
+"""Tier 2 over a real Valkey: one round trip, versions and generations in order, and silence borne in bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from cache import valkey as tier2
+from cache.cache_key import sealed_name
+from cache.entries import Entry, Position
+from cache.valkey import Breaker, CacheUnavailable, Put, ValkeyTier, order
+from sandbox.valkey import ValkeyServer
+from tests.cache.building import KEY, KEYS, TAG, entry
+from tests.cache.conftest import MortalValkey, TierAt
+from tests.waiting import eventually
+
+TAGS = ("*", TAG)
+# What one operation may cost when Valkey is silent, with room for a machine that does other things.
+SILENCE_MAX_S = tier2.OPERATION_MAX_S + 0.4
+
+
+def generation_name(tag: str) -> bytes:
+    return sealed_name(KEYS.name_secret, "generation", tag)
+
+
+def versioned(epoch: int, position: Position, *generations: int) -> Entry:
+    return entry(epoch=epoch, position=position, tags=TAGS, generations=generations or (0, 0))
+
+
+async def offer(tier: ValkeyTier, one: Entry, sealed: bytes = b"sealed") -> Put:
+    return await tier.put(KEY, sealed, entry=one, life_s=60)
+
+
+async def test_what_was_put_is_found_with_its_order_and_generations(tier: ValkeyTier) -> None:
+    one = versioned(3, (1, 77), 0, 12)
+    assert await offer(tier, one) is Put.STORED
+    found = await tier.get(KEY, TAGS)
+    assert (found.sealed, found.order, found.generations) == (b"sealed", order(one), (0, 12))
+
+
+async def test_nothing_there_means_unknown_generations_not_zero(tier: ValkeyTier) -> None:
+    found = await tier.get(KEY, TAGS)
+    assert (found.sealed, found.generations) == (None, (None, None))
+
+
+@given(*[st.integers(0, 2**63 - 1)] * 2, *[st.integers(0, 2**32 - 1)] * 2, *[st.integers(0, 2**64 - 1)] * 2)
+def test_order_compares_as_epoch_timeline_and_lsn_do(
+    epoch: int, epoch_2: int, timeline: int, timeline_2: int, lsn: int, lsn_2: int
+) -> None:
+    one, other = (epoch, (timeline, lsn)), (epoch_2, (timeline_2, lsn_2))
+    assert (order(versioned(*one)) > order(versioned(*other))) == (one > other)
+
+
+def test_a_position_out_of_range_is_not_written_down() -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        order(versioned(1, (10**10, 0)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [
+        ((1, (1, 100)), (1, (1, 99)), Put.OLDER),
+        ((1, (1, 100)), (1, (1, 100)), Put.STORED),
+        ((1, (1, 99)), (1, (1, 100)), Put.STORED),
+        ((2, (1, 50)), (1, (1, 900)), Put.OLDER),
+        ((1, (1, 900)), (2, (1, 50)), Put.STORED),
+        ((1, (2, 5)), (1, (1, 900)), Put.OLDER),
+        ((1, (1, 2**64 - 1)), (1, (1, 2**64 - 2)), Put.OLDER),
+    ],
+)
+async def test_an_older_version_never_replaces_a_newer_one(
+    tier: ValkeyTier, first: tuple[int, Position], second: tuple[int, Position], outcome: Put
+) -> None:
+    await offer(tier, versioned(*first), b"first")
+    assert await offer(tier, versioned(*second), b"second") is outcome
+    found = await tier.get(KEY, TAGS)
+    assert found.sealed == (b"first" if outcome is Put.OLDER else b"second")
+
+
+async def test_an_entry_purged_while_it_was_fetched_is_not_stored(tier: ValkeyTier) -> None:
+    await tier.raise_generations([TAG], 5)
+    assert await offer(tier, versioned(1, (1, 1), 0, 4)) is Put.PURGED
+    assert await offer(tier, versioned(1, (1, 1), 0, 5)) is Put.STORED
+
+
+async def test_generations_never_fall(tier: ValkeyTier) -> None:
+    for value in (10, 9, 2**62, 2**62 - 1, 3):
+        await tier.raise_generations([TAG], value)
+    found = await tier.get(KEY, (TAG,))
+    assert found.generations == (2**62,)
+
+
+async def test_an_evicted_generation_hides_the_entry(tier: ValkeyTier, raw: Redis) -> None:
+    await offer(tier, versioned(1, (1, 1), 0, 4))
+    await raw.delete(generation_name(TAG))
+    found = await tier.get(KEY, TAGS)
+    assert found.generations == (0, None)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"-1", b"1e9", b"nonsense", b"9" * 40, b"\xff\x00"])
+async def test_a_generation_that_is_no_number_is_unknown_and_can_be_raised(
+    tier: ValkeyTier, raw: Redis, garbage: bytes
+) -> None:
+    await raw.set(generation_name(TAG), garbage)
+    found = await tier.get(KEY, (TAG,))
+    assert found.generations == (None,)
+    if len(garbage) < 20:
+        await tier.raise_generations([TAG], 8)
+        assert (await tier.get(KEY, (TAG,))).generations == (8,)
+
+
+async def test_garbage_and_other_types_under_our_names_are_replaced(tier: ValkeyTier, raw: Redis) -> None:
+    name = KEY.sealed_name(KEYS.name_secret)
+    await raw.set(name, b"short")
+    assert (await tier.get(KEY, TAGS)).order == b""
+    assert await offer(tier, versioned(1, (1, 1))) is Put.STORED
+    await raw.delete(name, generation_name(TAG))
+    await raw.rpush(name, b"a list")
+    await raw.rpush(generation_name(TAG), b"a list")
+    assert (await tier.get(KEY, TAGS)).sealed is None
+    assert await offer(tier, versioned(1, (1, 1))) is Put.STORED
+
+
+async def test_an_entry_ends_with_its_life_and_a_generation_outlives_it(tier: ValkeyTier, raw: Redis) -> None:
+    await offer(tier, versioned(1, (1, 1)))
+    await tier.raise_generations(["other"], 3)
+    life_ms = await raw.pttl(KEY.sealed_name(KEYS.name_secret))
+    assert 55_000 < life_ms <= 60_000
+    for tag in (TAG, "*", "other"):
+        assert await raw.pttl(generation_name(tag)) > 7 * 24 * 3600 * 1000
+
+
+async def test_a_dropped_entry_is_gone(tier: ValkeyTier) -> None:
+    await offer(tier, versioned(1, (1, 1)))
+    await tier.drop(KEY)
+    assert (await tier.get(KEY, TAGS)).sealed is None
+
+
+async def test_body_and_generations_come_in_one_round_trip_and_a_connection_opens_without_chatter(
+    tier: ValkeyTier, raw: Redis
+) -> None:
+    await raw.config_resetstat()
+    await tier.get(KEY, TAGS)
+    asked = set(await raw.info("commandstats"))
+    assert asked - {"cmdstat_config|resetstat"} == {"cmdstat_auth", "cmdstat_mget"}
+
+
+async def test_scripts_come_back_after_valkey_forgot_them(tier: ValkeyTier, raw: Redis) -> None:
+    await offer(tier, versioned(1, (1, 1)))
+    await raw.script_flush()
+    assert await offer(tier, versioned(1, (1, 2))) is Put.STORED
+
+
+async def test_a_refusal_is_unavailable_but_does_not_open_the_breaker(tier: ValkeyTier, raw: Redis) -> None:
+    await raw.config_set("maxmemory", "1")
+    await raw.config_set("maxmemory-policy", "noeviction")
+    try:
+        for position in range(tier2.FAILURES_MAX + 2):
+            with pytest.raises(CacheUnavailable):
+                await offer(tier, versioned(1, (1, position)))
+        assert (await tier.get(KEY, TAGS)).sealed is None
+    finally:
+        await raw.config_set("maxmemory", str(64 * 1024 * 1024))
+        await raw.config_set("maxmemory-policy", "allkeys-lru")
+
+
+async def test_more_readers_than_connections_wait_their_turn(valkey_server: ValkeyServer, raw: Redis) -> None:
+    assert await raw.ping()
+    narrow = ValkeyTier(
+        valkey_server.url, name_secret=b"s", monotonic=time.monotonic, operation_max_s=5, connections_max=1
+    )
+    try:
+        outcomes = await asyncio.gather(*[narrow.get(KEY, TAGS) for _ in range(20)], return_exceptions=True)
+        busy = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert all(str(outcome) == "all connections are busy" for outcome in busy)
+        assert (await narrow.get(KEY, TAGS)).sealed is None, "a queue of our own is no silence of the peer"
+    finally:
+        await narrow.aclose()
+
+
+async def test_nobody_listening_is_unavailable_at_once(tier_at: TierAt) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        tier = tier_at(f"redis://127.0.0.1:{unheard.getsockname()[1]}/0")
+        for _ in range(tier2.FAILURES_MAX + 1):
+            with pytest.raises(CacheUnavailable):
+                await tier.get(KEY, TAGS)
+
+
+async def test_a_hung_valkey_costs_three_time_outs_then_nothing_until_the_next_probe(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    await offer(tier, versioned(1, (1, 1)))
+    mortal_valkey.signal(signal.SIGSTOP)
+    for _ in range(tier2.FAILURES_MAX):
+        began = time.monotonic()
+        with pytest.raises(CacheUnavailable, match="TimeoutError"):
+            await tier.get(KEY, TAGS)
+        assert time.monotonic() - began < SILENCE_MAX_S
+    began = time.monotonic()
+    for _ in range(200):
+        with pytest.raises(CacheUnavailable, match="not asked"):
+            await tier.get(KEY, TAGS)
+    assert time.monotonic() - began < SILENCE_MAX_S, "two hundred reads cost less than a handful of time-outs"
+    mortal_valkey.signal(signal.SIGCONT)
+    assert await eventually(lambda: answered(tier), within_s=5)
+
+
+async def test_a_killed_valkey_is_used_again_once_it_is_back(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    await offer(tier, versioned(1, (1, 1)))
+    mortal_valkey.kill()
+    with pytest.raises(CacheUnavailable):
+        await tier.get(KEY, TAGS)
+    await mortal_valkey.start()
+    assert await eventually(lambda: answered(tier), within_s=5)
+    assert await offer(tier, versioned(1, (1, 1))) is Put.STORED
+
+
+async def test_a_purge_that_valkey_missed_arrives_before_it_is_read_again(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    await offer(tier, versioned(1, (1, 1), 0, 0))
+    mortal_valkey.signal(signal.SIGSTOP)
+    with pytest.raises(CacheUnavailable):
+        await tier.raise_generations([TAG], 9)
+    mortal_valkey.signal(signal.SIGCONT)
+    found = await eventually(lambda: answered(tier), within_s=5)
+    assert isinstance(found, tier2.Found)
+    assert found.generations == (0, 9)
+
+
+async def test_too_many_missed_purges_become_one_of_everything(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    mortal_valkey.signal(signal.SIGSTOP)
+    with pytest.raises(CacheUnavailable):
+        await tier.raise_generations([f"grades:{number}" for number in range(tier2.OWED_MAX + 1)], 9)
+    mortal_valkey.signal(signal.SIGCONT)
+    found = await eventually(lambda: answered(tier), within_s=5)
+    assert isinstance(found, tier2.Found)
+    assert found.generations == (9, None)
+
+
+async def answered(tier: ValkeyTier) -> tier2.Found | None:
+    try:
+        return await tier.get(KEY, TAGS)
+    except CacheUnavailable:
+        return None
+
+
+class TestBreaker:
+    """Closed, open, one probe a period, closed again."""
+
+    def test_it_opens_after_failures_in_a_row_and_lets_one_probe_through_a_period(self) -> None:
+        now = [0.0]
+        breaker = Breaker(failures_max=3, open_s=1.0, monotonic=lambda: now[0])
+        breaker.failed()
+        breaker.failed()
+        breaker.succeeded()
+        breaker.failed()
+        breaker.failed()
+        assert breaker.admits(), "not in a row"
+        breaker.failed()
+        assert not breaker.admits()
+        now[0] = 0.99
+        assert not breaker.admits()
+        now[0] = 1.0
+        assert breaker.admits()
+        assert not breaker.admits(), "one probe only"
+        now[0] = 2.0
+        assert breaker.admits(), "a probe whose caller left does not lock it"
+        breaker.failed()
+        now[0] = 2.9
+        assert not breaker.admits()
+        now[0] = 3.0
+        assert breaker.admits()
+        breaker.succeeded()
+        assert breaker.admits()
+        assert breaker.admits()
