@@ -1,0 +1,302 @@
+"""One request to one datacenter, once: signed, bounded, timed, and its failure named for what it proves.
+
+Invariant: `Failed.nothing_done` is true only when the connection was never made or the datacenter itself said so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from urllib.parse import quote
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pyqwest import (
+    Client,
+    ConnectTimeout,
+    FullResponse,
+    HTTPTransport,
+    Proxy,
+    ReadError,
+    RemoteProtocolError,
+    Transport,
+    WriteError,
+)
+
+from datacenters import assertion, position
+from datacenters.position import NOWHERE, Position
+from datacenters.sites import Sites, with_datacenter
+from datacenters.users_met import OnUser, UsersMet, nobody_listens
+
+CONNECT_S = 0.5
+IN_FLIGHT_MAX = 256
+SKIP_AFTER_CONNECT_FAILURE_S = 0.25
+HUNG_STREAK = 3
+SKIP_AFTER_HUNG_S = 1.0
+IDLE_CONNECTIONS_MAX = 64
+IDLE_CONNECTION_S = 30.0
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+
+# With these a datacenter, or what stands before it, says that it does not work at all.
+_AWAY_STATUSES = frozenset({502, 503, 504})
+# With these slugs a 503 says that nothing was done.
+_NOTHING_DONE = frozenset({"read-only", "switching", "overloaded"})
+_STALE_EPOCH = "stale-epoch"
+_SAFE = "/?&=._~:@!$()*,;+%-"
+_DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
+
+
+class Outcome(StrEnum):
+    """What became of one request to one datacenter; all but OK count against it."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    BROKEN = "broken"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A datacenter's answer below 500; header names are lower-case.
+
+    `data_age_s` is the replay lag a standby admits to; `from_standby` when the answer is not the active one's.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    datacenter: str
+    epoch: int
+    position: Position
+    data_age_s: float | None
+    from_standby: bool = False
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """What shall be asked, before it is known of whom; `target` is path and query, `plain` or made so when sent."""
+
+    method: str
+    target: str
+    body: bytes
+    headers: dict[str, str]
+    subject: str
+    role: str
+
+
+class Failed(Exception):
+    """The datacenter gave nothing usable; `away` when it does not answer anything, as far as this shows."""
+
+    def __init__(self, message: str, *, nothing_done: bool, away: bool) -> None:
+        super().__init__(message)
+        self.nothing_done = nothing_done
+        self.away = away
+
+
+class StaleEpoch(Failed):
+    """The datacenter knows a higher `epoch` and did nothing."""
+
+    def __init__(self, message: str, *, epoch: int) -> None:
+        super().__init__(message, nothing_done=True, away=False)
+        self.epoch = epoch
+
+
+class Full(Exception):
+    """`IN_FLIGHT_MAX` requests to this datacenter are under way; nothing was sent."""
+
+
+class _Problem(msgspec.Struct):
+    slug: str = ""
+
+
+_problem_decoder = msgspec.json.Decoder(_Problem)
+
+
+def direct_transport() -> HTTPTransport:
+    """A transport that touches neither bodies nor redirects and uses no proxy, whatever the environment says."""
+    return HTTPTransport(
+        follow_redirects=False,
+        enable_gzip=False,
+        enable_brotli=False,
+        enable_zstd=False,
+        enable_otel=False,
+        connect_timeout=CONNECT_S,
+        pool_idle_timeout=IDLE_CONNECTION_S,
+        pool_max_idle_per_host=IDLE_CONNECTIONS_MAX,
+        tls_include_system_certs=True,
+        # An empty list would let the environment's HTTP_PROXY through; a proxy that is for no host keeps it out.
+        proxy=Proxy("http://127.0.0.1:9", no_proxy="*,0.0.0.0/0,::/0"),
+    )
+
+
+class Attempts:
+    """Sends single requests in the name of the gateway of `site`.
+
+    `on_outcome` hears of each one that was made, `on_user` of each user's first of each kind in a window. For a write
+    the user is who acts; a read is made for whoever may see the answer, so there it is the path that is asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        sites: Sites,
+        site: str,
+        assertion_key: Ed25519PrivateKey,
+        on_outcome: Callable[[str, Outcome], None],
+        on_user: OnUser = nobody_listens,
+        transport: Transport | None = None,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._urls = with_datacenter(sites)
+        self._site = site
+        self._key = assertion_key
+        self._on_outcome = on_outcome
+        self._users_met = UsersMet(on_user, monotonic=monotonic)
+        self._transport = transport or direct_transport()
+        self._client = Client(self._transport)
+        self._in_flight_max = in_flight_max
+        self._clock = clock
+        self._monotonic = monotonic
+        self._in_flight: Counter[str] = Counter()
+        self._hung: Counter[str] = Counter()
+        self._skip_until: dict[str, float] = {}
+
+    def skipping(self, datacenter: str) -> bool:
+        """Whether this datacenter failed so recently that asking again would only cost time."""
+        return self._monotonic() < self._skip_until.get(datacenter, 0.0)
+
+    async def send(self, datacenter: str, asked: Outgoing, *, epoch: int, within_s: float) -> Answer:
+        """The datacenter's answer below 500.
+
+        Raises: Failed, StaleEpoch, Full, ValueError (a target that is not `plain`).
+        """
+        asked = msgspec.structs.replace(asked, target=plain(asked.target))
+        if self._in_flight[datacenter] >= self._in_flight_max:
+            raise Full(f"{self._in_flight_max} requests to {datacenter} are under way")
+        self._in_flight[datacenter] += 1
+        try:
+            async with asyncio.timeout(within_s):
+                got = await self._client.execute(
+                    asked.method,
+                    self._urls[datacenter] + asked.target,
+                    self._headers(datacenter, asked, epoch),
+                    asked.body or None,
+                )
+        except (OSError, ReadError, WriteError, RemoteProtocolError) as error:
+            raise self._failure(datacenter, asked, error) from error
+        finally:
+            self._in_flight[datacenter] -= 1
+        self._hung[datacenter] = 0
+        return self._judged(datacenter, asked, got)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if isinstance(self._transport, HTTPTransport):
+            await self._transport.aclose()
+
+    def _headers(self, datacenter: str, asked: Outgoing, epoch: int) -> dict[str, str]:
+        signed = assertion.sign(
+            key=self._key,
+            site=self._site,
+            audience=assertion.datacenter_audience(datacenter),
+            subject=asked.subject,
+            role=asked.role,
+            method=asked.method,
+            target=asked.target,
+            body=asked.body,
+            epoch=epoch,
+            now=self._clock(),
+        )
+        return {**asked.headers, "massar-epoch": str(epoch), assertion.HEADER_NAME: signed}
+
+    def _failure(self, datacenter: str, asked: Outgoing, error: Exception) -> Failed:
+        # ConnectTimeout is a TimeoutError as well; any other ConnectionError of Python's own tells of a
+        # connection that existed.
+        if type(error) in {ConnectionError, ConnectTimeout}:
+            self._skip(datacenter, SKIP_AFTER_CONNECT_FAILURE_S)
+            self._met(datacenter, asked, Outcome.UNREACHABLE)
+            return Failed(f"{datacenter} is unreachable", nothing_done=True, away=True)
+        if isinstance(error, TimeoutError):
+            self._hung[datacenter] += 1
+            if self._hung[datacenter] >= HUNG_STREAK:
+                self._skip(datacenter, SKIP_AFTER_HUNG_S)
+            self._met(datacenter, asked, Outcome.TIMEOUT)
+            return Failed(f"{datacenter} does not answer in time", nothing_done=False, away=True)
+        self._met(datacenter, asked, Outcome.BROKEN)
+        return Failed(f"{datacenter} broke off: {type(error).__name__}", nothing_done=False, away=True)
+
+    def _met(self, datacenter: str, asked: Outgoing, outcome: Outcome) -> None:
+        self._on_outcome(datacenter, outcome)
+        user = asked.target.partition("?")[0] if asked.method == "GET" else asked.subject
+        self._users_met.note(datacenter, user, well=outcome is Outcome.OK)
+
+    def _skip(self, datacenter: str, for_s: float) -> None:
+        self._skip_until[datacenter] = self._monotonic() + for_s
+
+    def _judged(self, datacenter: str, asked: Outgoing, got: FullResponse) -> Answer:
+        headers = {name.lower(): value for name, value in got.headers.items()}
+        if len(got.content) > ANSWER_BYTES_MAX:
+            self._met(datacenter, asked, Outcome.ERROR)
+            raise Failed(f"{datacenter} answered beyond every bound", nothing_done=False, away=False)
+        if got.status >= 500:
+            self._met(datacenter, asked, Outcome.ERROR)
+            nothing_done = got.status == 503 and _slug(got.content) in _NOTHING_DONE
+            raise Failed(
+                f"{datacenter} answered {got.status}",
+                nothing_done=nothing_done,
+                away=got.status in _AWAY_STATUSES,
+            )
+        self._met(datacenter, asked, Outcome.OK)
+        answer = Answer(
+            status=got.status,
+            headers=headers,
+            body=got.content,
+            datacenter=datacenter,
+            epoch=_whole(headers.get("massar-epoch")),
+            position=_position(headers.get("massar-position")),
+            data_age_s=_seconds(headers.get("massar-data-age")),
+        )
+        if got.status == 409 and _slug(got.content) == _STALE_EPOCH:
+            raise StaleEpoch(f"{datacenter} is at epoch {answer.epoch}", epoch=answer.epoch)
+        return answer
+
+
+def plain(target: str) -> str:
+    """The target with everything escaped that the transport would escape by itself: what is signed is what is sent.
+
+    Raises: ValueError for a target whose path the transport would change (`.` and `..` segments, no leading slash).
+    """
+    path = target.partition("?")[0]
+    if not path.startswith("/") or any(_DOTS.fullmatch(segment) for segment in path.split("/")):
+        raise ValueError(f"not a plain target: {target[:80]!r}")
+    return quote(target, safe=_SAFE)
+
+
+def _slug(content: bytes) -> str:
+    try:
+        return _problem_decoder.decode(content).slug
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else 0
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _position(text: str | None) -> Position:
+    try:
+        return position.parse(text) if text else NOWHERE
+    except ValueError:
+        return NOWHERE

@@ -1,0 +1,336 @@
+"""One site's director: looks, tells, judges, and acts on its own site alone, because the record says so.
+
+Invariants: only the would-be target claims; only the target promotes itself; no call from here commands another site.
+Every step may be interrupted: a director that begins again goes on from what the record says.
+Source: docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import msgspec
+import structlog
+
+from datacenters import control, etcd_keys, observations, promotion, record, verdict
+from datacenters.etcd import Etcd, EtcdRefused, EtcdUnavailable
+from datacenters.fence import Fence, Step, connect, step
+from datacenters.position import render
+from datacenters.record import Phase, Record, Refusal
+from datacenters.sites import Site, Sites, with_datacenter
+from datacenters.verdict import Judgement, Observation
+from datacenters.word import Word
+
+TICK_S = 0.25
+ETCD_TIMEOUT_S = 0.5
+OBSERVATION_TTL_S = 2
+OUTCOMES_EVERY_TICKS = 4
+BACKOFF_MAX_S = 1.0
+CLAIM_WORD_MAX_AGE_S = 1.0
+
+# Everything that a PostgreSQL which is away, or going away, may do to its client.
+# InternalClientError: what asyncpg says of a connection that ended between two messages.
+POSTGRES_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+# What a round may end in without anything being wrong with this process.
+_EXPECTED = (*POSTGRES_AWAY, EtcdUnavailable, EtcdRefused, msgspec.MsgspecError, promotion.PromotionFailed)
+
+_log = structlog.get_logger()
+_observation_encoder = msgspec.json.Encoder()
+_observation_decoder = msgspec.json.Decoder(Observation)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What one director is told: its site, all sites, etcd's members (its own first), its PostgreSQL if it has one."""
+
+    site: str
+    sites: dict[str, Site]
+    etcd_urls: tuple[str, ...]
+    dsn: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Settings(site={self.site!r})"  # the DSN holds a password
+
+
+class Director:
+    """Works until cancelled; outlives the absence of etcd, of every datacenter and of its own PostgreSQL."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        *,
+        site: str,
+        sites: Sites,
+        dsn: str | None,
+        tick_s: float = TICK_S,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._etcd = etcd
+        self._site = site
+        self._by = f"director:{site}"
+        self._datacenters = with_datacenter(sites)
+        own = sites.get(site)
+        self._private_url = own.private_url if own else None
+        self._dsn = dsn
+        self._tick_s = tick_s
+        self._clock = clock
+        self._monotonic = monotonic
+        self._word = Word(monotonic=monotonic)
+        self._prober = observations.Prober()
+        self._looks = observations.Looks(self._datacenters, now=monotonic())
+        self._users = observations.Users()
+        self._board = observations.Board()
+        self._sequence = itertools.count(1)
+        self._looked = itertools.count()
+        self._lease = 0
+        self._said: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._repeat(self._look, "look"))
+                group.create_task(self._repeat(self._confer, "confer"))
+                if self._dsn:
+                    group.create_task(self._keep_fence(Fence(self._dsn)))
+                    group.create_task(self._repeat(self._promote_when_named, "promote"))
+        finally:
+            await self._prober.aclose()
+
+    async def _look(self) -> None:
+        """Probe every datacenter, and now and then ask the own gateway how its users fare."""
+        names = list(self._datacenters)
+        found = await asyncio.gather(*(self._prober.health(name, self._datacenters[name]) for name in names))
+        for name, health in zip(names, found, strict=True):
+            self._looks.note(name, health, now=self._monotonic())
+        if self._private_url and next(self._looked) % OUTCOMES_EVERY_TICKS == 0:
+            self._users.note(await self._prober.outcomes(self._private_url), now=self._monotonic())
+
+    async def _confer(self) -> None:
+        """Hear the record, hear the others, tell them, and decide."""
+        asked_at = self._monotonic()
+        try:
+            self._word.hear(await control.read(self._etcd), asked_at=asked_at)
+            self._tell_record()
+            listing = await self._etcd.range(etcd_keys.OBSERVATIONS, prefix=True)
+            own = self._observation()
+            await self._publish(own)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            self._say("etcd", "silent", f"etcd does not answer: {error}; routing and roles stay as they are")
+            return
+        self._say("etcd", "answers", "etcd answers")
+        for item in listing.items:
+            self._note(item.value)
+        now = self._monotonic()
+        self._board.note(own, now=now)
+        await self._decide(self._board.fresh(now))
+
+    def _note(self, raw: bytes) -> None:
+        try:
+            seen = _observation_decoder.decode(raw)
+        except msgspec.MsgspecError as error:
+            self._say("observation", str(error), f"an observation is unreadable: {error}")
+            return
+        if seen.site != self._site:
+            self._board.note(seen, now=self._monotonic())
+
+    def _observation(self) -> Observation:
+        now = self._monotonic()
+        return Observation(
+            site=self._site,
+            sequence=next(self._sequence),
+            looks=self._looks.at(now),
+            users_failing_s=self._users.failing_s(now),
+            users_failed=self._users.failed(),
+        )
+
+    async def _publish(self, own: Observation) -> None:
+        if not self._lease or not await self._etcd.keep_alive(self._lease):
+            self._lease = await self._etcd.grant(OBSERVATION_TTL_S)
+        key = etcd_keys.observation(self._site)
+        await self._etcd.put(key, _observation_encoder.encode(own), lease=self._lease)
+
+    def _tell_record(self) -> None:
+        declared = self._word.record
+        if declared is None:
+            self._say("record", "none", "no record in etcd: nothing is declared")
+            return
+        shown = f"epoch {declared.epoch} {declared.phase} active {declared.active}"
+        self._say("record", shown, f"{shown}, decided by {declared.decided_by}: {declared.reason}")
+
+    async def _decide(self, seen: dict[str, Observation]) -> None:
+        declared = self._word.record
+        if declared is None or self._site not in self._datacenters or declared.serving in {None, self._site}:
+            return
+        judgement = verdict.judge(seen, active=declared.active, target=self._site)
+        self._say(
+            "verdict", f"{judgement.verdict} {judgement.sites}", judgement.sentence, verdict=judgement.verdict
+        )
+        if judgement.allows_move:
+            await self._claim(judgement, seen)
+
+    async def _claim(self, judgement: Judgement, seen: dict[str, Observation]) -> None:
+        held = self._word.held
+        if held is None or self._word.age_s() >= CLAIM_WORD_MAX_AGE_S:
+            self._say("claim", "word", "no claim: etcd's majority has not answered within the last second")
+            return
+        asked_at = self._monotonic()
+        after = record.claim(
+            held.record,
+            target=self._site,
+            reason=judgement.sentence,
+            evidence=judgement.evidence(seen),
+            now=self._clock(),
+            by=self._by,
+        )
+        if isinstance(after, Refusal):
+            self._say("claim", "refused", f"no claim: {after.reason}")
+            return
+        if await self._write(held, after, asked_at=asked_at):
+            self._say("claim", f"epoch {after.epoch}", f"claimed epoch {after.epoch}: {after.reason}")
+
+    async def _write(self, held: control.Held, after: Record, *, asked_at: float) -> bool:
+        """Change the record; whatever comes of it, the next word tells."""
+        try:
+            done = await control.change(self._etcd, held, after)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            self._say("write", str(error), f"the change to {after.phase} is not known to stand: {error}")
+            return False
+        if not done:
+            self._say("write", "lost", f"the change to {after.phase} came too late: the record had changed")
+            return False
+        self._word.hear(control.Held(record=after, raw=record.encode(after)), asked_at=asked_at)
+        return True
+
+    async def _promote_when_named(self) -> None:
+        """Promote the own PostgreSQL when the record, read again just now, names this site as target."""
+        await self._word.news.wait()
+        self._word.news.clear()
+        named = self._word.record
+        if (
+            named is None
+            or named.phase is not Phase.PROMOTING
+            or named.target != self._site
+            or self._dsn is None
+        ):
+            return
+        # Until it is done, every further round tries again.
+        self._word.news.set()
+        asked_at = self._monotonic()
+        held = await control.read(self._etcd)
+        self._word.hear(held, asked_at=asked_at)
+        if held is None or (held.record.phase, held.record.target) != (Phase.PROMOTING, self._site):
+            return
+        switch = await self._take_over(self._dsn, epoch=held.record.epoch)
+        asked_at = self._monotonic()
+        after = record.activate(
+            held.record, site=self._site, switch_position=render(switch.ended), now=self._clock(), by=self._by
+        )
+        if isinstance(after, Record) and await self._write(held, after, asked_at=asked_at):
+            self._say(
+                "promotion",
+                f"done {after.epoch}",
+                f"{self._site} is active at epoch {after.epoch}; the old history ended at {after.switch_position}",
+                source=switch.source,
+            )
+
+    async def _take_over(self, dsn: str, *, epoch: int) -> promotion.Switch:
+        connection = await connect(dsn, statement_s=promotion.STATEMENT_S)
+        try:
+            switch = await promotion.promote(connection)
+        finally:
+            connection.terminate()
+        fence = Fence(dsn)
+        try:
+            row = await fence.look()
+            await fence.raise_to(epoch=epoch, site=self._site, heard_at=row.heard_at(self._word.age_s()))
+            row = await fence.look()
+        finally:
+            fence.drop()
+        if (row.epoch, row.site) != (epoch, self._site):
+            raise promotion.PromotionFailed(
+                f"the fence stands at epoch {row.epoch} of {row.site}, not at {epoch}"
+            )
+        return switch
+
+    async def _keep_fence(self, fence: Fence) -> None:
+        try:
+            await self._repeat(lambda: self._fence_step(fence), "fence", on_failure=fence.drop)
+        finally:
+            fence.drop()
+
+    async def _fence_step(self, fence: Fence) -> None:
+        row = await fence.look()
+        declared, word_age_s = self._word.record, self._word.age_s()
+        todo = step(declared, word_age_s=word_age_s, site=self._site, row=row)
+        if declared is None or todo is Step.NOTHING:
+            return
+        if todo is Step.RENEW:
+            await fence.renew(epoch=declared.epoch, site=self._site, heard_at=row.heard_at(word_age_s))
+            return
+        if todo is Step.RAISE:
+            await fence.raise_to(epoch=declared.epoch, site=self._site, heard_at=row.heard_at(word_age_s))
+            self._say("fence", f"raise {declared.epoch}", f"fence raised to epoch {declared.epoch}")
+            return
+        other = declared.target or declared.active
+        await fence.close_at(epoch=declared.epoch, site=other)
+        self._say(
+            "fence", f"close {declared.epoch}", f"fence closed: epoch {declared.epoch} belongs to {other}"
+        )
+
+    async def _repeat(
+        self, work: Callable[[], Awaitable[None]], name: str, *, on_failure: Callable[[], None] = lambda: None
+    ) -> None:
+        """Do `work` every tick for ever; a failure is told once, and waited after."""
+        backoff_s = self._tick_s
+        while True:
+            began = self._monotonic()
+            try:
+                await work()
+            except _EXPECTED as error:
+                on_failure()
+                self._say(name, f"failed {type(error).__name__}", f"{name}: {type(error).__name__}: {error}")
+                backoff_s = min(BACKOFF_MAX_S, backoff_s * 2)
+            except Exception:  # noqa: BLE001 - a director that ends would leave its site without a guard
+                on_failure()
+                _log.exception("director failed", site=self._site, loop=name)
+                backoff_s = BACKOFF_MAX_S
+            else:
+                backoff_s = self._tick_s
+            await asyncio.sleep(max(0.0, began + backoff_s - self._monotonic()))
+
+    def _say(self, subject: str, meaning: str, sentence: str, **facts: str) -> None:
+        """Log a sentence when it means something else than the last one on the same subject."""
+        if self._said.get(subject) != meaning:
+            self._said[subject] = meaning
+            _log.info(sentence, site=self._site, subject=subject, **facts)
+
+
+async def run(settings: Settings) -> None:
+    """Direct one site until TERM or INT."""
+    etcd = Etcd(settings.etcd_urls, timeout_s=ETCD_TIMEOUT_S)
+    director = Director(etcd, site=settings.site, sites=settings.sites, dsn=settings.dsn)
+    working = asyncio.create_task(director.run())
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, working.cancel)
+    try:
+        await asyncio.wait({working})
+        if not working.cancelled():
+            await working
+    finally:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(signum)
+        await etcd.aclose()

@@ -1,0 +1,373 @@
+"""A small client of etcd's JSON gateway (3.4 and later): what the record, the feeds and the leases need, no more.
+
+Invariant: every call ends within `timeout_s` per endpoint, each endpoint tried at most once; a transaction that may
+have been applied is never sent twice.
+Source: etcd.io/docs dev-guide/api_grpc_gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, TypeVar
+
+import httpx
+import msgspec
+
+TIMEOUT_S = 1.0
+CONNECT_TIMEOUT_S = 0.3
+RETURN_HOME_AFTER_S = 5.0
+CONNECTIONS_MAX = 32
+LINE_BYTES_MAX = 64 * 1024 * 1024
+RANGE_KEYS_MAX = 200_000
+_LEASE_GONE = 5  # gRPC NOT_FOUND
+
+T = TypeVar("T")
+
+
+class EtcdUnavailable(Exception):
+    """No endpoint gave an answer; `maybe_applied` when a change may have happened all the same."""
+
+    slug: ClassVar[str] = "etcd-unavailable"
+
+    def __init__(self, message: str, *, maybe_applied: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_applied = maybe_applied
+
+
+class EtcdRefused(Exception):
+    """etcd answered that the request itself is wrong (a lease that is gone, a malformed key)."""
+
+    slug: ClassVar[str] = "etcd-refused"
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def lease_gone(self) -> bool:
+        """Whether a lease named in the request has expired."""
+        return self.code == _LEASE_GONE
+
+
+class Compacted(Exception):
+    """The watch asked for history that etcd no longer has: read the present, then watch from there."""
+
+    slug: ClassVar[str] = "etcd-compacted"
+
+
+class KeyValue(msgspec.Struct, frozen=True):
+    """One key as it is; `revision` is etcd's at its last change, `lease` 0 when it lives for ever."""
+
+    key: str
+    value: bytes
+    revision: int
+    lease: int = 0
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The keys a range read found, and the revision it was read at."""
+
+    revision: int
+    items: tuple[KeyValue, ...]
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """Whether the comparison held, and the revision after."""
+
+    succeeded: bool
+    revision: int
+
+
+class Put(msgspec.Struct, frozen=True):
+    """A key to write inside a transaction."""
+
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One key written or, when `deleted`, gone (its value is then empty)."""
+
+    item: KeyValue
+    deleted: bool
+
+
+class _Header(msgspec.Struct, frozen=True):
+    revision: int = 0
+
+
+class _Kv(msgspec.Struct):
+    key: bytes
+    value: bytes = b""
+    mod_revision: int = 0
+    lease: int = 0
+
+
+class _Ranged(msgspec.Struct):
+    header: _Header
+    kvs: list[_Kv] = []
+
+
+class _Changed(msgspec.Struct):
+    header: _Header
+    succeeded: bool = False  # absent when false
+
+
+class _Granted(msgspec.Struct):
+    ID: int
+
+
+class _Kept(msgspec.Struct):
+    TTL: int = 0  # absent when the lease is gone
+
+
+class _KeptEnvelope(msgspec.Struct):
+    result: _Kept
+
+
+class _Event(msgspec.Struct):
+    kv: _Kv
+    type: str = "PUT"  # absent for a put
+
+
+class _WatchResult(msgspec.Struct):
+    header: _Header = _Header()
+    created: bool = False
+    canceled: bool = False
+    compact_revision: int = 0
+    events: list[_Event] = []
+
+
+class _WatchMessage(msgspec.Struct):
+    result: _WatchResult | None = None
+
+
+class _Problem(msgspec.Struct):
+    message: str = ""
+    code: int = 0
+
+
+_encoder = msgspec.json.Encoder()
+_ranged = msgspec.json.Decoder(_Ranged, strict=False)
+_changed = msgspec.json.Decoder(_Changed, strict=False)
+_granted = msgspec.json.Decoder(_Granted, strict=False)
+_kept = msgspec.json.Decoder(_KeptEnvelope, strict=False)
+_watched = msgspec.json.Decoder(_WatchMessage, strict=False)
+_problem = msgspec.json.Decoder(_Problem, strict=False)
+
+
+class Etcd:
+    """Speaks to the members at `urls`, the site's own first; after a failure to another, and home again later."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not urls:
+            raise ValueError("at least one etcd endpoint is needed")
+        self._urls = tuple(url.rstrip("/") for url in urls)
+        self._timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._preferred = 0
+        self._left_home_at = 0.0
+        self._client = httpx.AsyncClient(
+            trust_env=False,
+            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection; calls afterwards fail."""
+        await self._client.aclose()
+
+    async def read(self, key: str) -> KeyValue | None:
+        """The key as a majority has it now, or None."""
+        listing = await self.range(key)
+        return listing.items[0] if listing.items else None
+
+    async def range(self, key: str, *, prefix: bool = False, newer_than: int = 0) -> Listing:
+        """The key, or all keys beginning with it, as a majority has them now; only those changed after `newer_than`.
+
+        Raises: EtcdUnavailable.
+        """
+        asked: dict[str, Any] = {"key": key.encode(), "limit": str(RANGE_KEYS_MAX)}
+        if prefix:
+            asked["range_end"] = _end_of(key)
+        if newer_than:
+            asked["min_mod_revision"] = str(newer_than + 1)
+        found = await self._call("/v3/kv/range", asked, _ranged, repeatable=True)
+        return Listing(revision=found.header.revision, items=tuple(_as_key_value(kv) for kv in found.kvs))
+
+    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+        """Write the key and return the revision.
+
+        Raises: EtcdUnavailable, EtcdRefused (`lease_gone`).
+        """
+        asked = {"key": key.encode(), "value": value, "lease": str(lease)}
+        written = await self._call("/v3/kv/put", asked, _changed, repeatable=True)
+        return written.header.revision
+
+    async def delete(self, key: str) -> None:
+        """Remove the key; nothing happens when there is none."""
+        await self._call("/v3/kv/deleterange", {"key": key.encode()}, _changed, repeatable=True)
+
+    async def transact(self, *, unchanged: dict[str, bytes | None], puts: Sequence[Put]) -> Transaction:
+        """Write `puts` together if every key of `unchanged` still has that value (None: does not exist).
+
+        Raises: EtcdUnavailable; with `maybe_applied` the caller reads again and sees what became of it.
+        """
+        asked = {
+            "compare": [_compare(key, value) for key, value in unchanged.items()],
+            "success": [
+                {"requestPut": {"key": put.key.encode(), "value": put.value, "lease": str(put.lease)}}
+                for put in puts
+            ],
+        }
+        done = await self._call("/v3/kv/txn", asked, _changed, repeatable=False)
+        return Transaction(succeeded=done.succeeded, revision=done.header.revision)
+
+    async def grant(self, ttl_s: int) -> int:
+        """A new lease of `ttl_s` seconds."""
+        granted = await self._call(
+            "/v3/lease/grant", {"TTL": str(ttl_s), "ID": "0"}, _granted, repeatable=True
+        )
+        return granted.ID
+
+    async def keep_alive(self, lease: int) -> bool:
+        """Renew the lease once; False when it is gone."""
+        kept = await self._call("/v3/lease/keepalive", {"ID": str(lease)}, _kept, repeatable=True)
+        return kept.result.TTL > 0
+
+    async def revoke(self, lease: int) -> None:
+        """End the lease and every key under it."""
+        await self._call("/v3/lease/revoke", {"ID": str(lease)}, _changed, repeatable=True)
+
+    @asynccontextmanager
+    async def watch(
+        self, key: str, *, prefix: bool = False, from_revision: int
+    ) -> AsyncIterator[AsyncIterator[tuple[Change, ...]]]:
+        """A stream of changes from `from_revision` on; it may fall silent for ever, so the caller polls beside it.
+
+        The stream raises Compacted, or EtcdUnavailable when it ends.
+        """
+        asked: dict[str, Any] = {"key": key.encode(), "start_revision": str(from_revision)}
+        if prefix:
+            asked["range_end"] = _end_of(key)
+        url = self._urls[self._first_choice()]
+        # A member cut off from the leader must end the stream instead of keeping it silently open.
+        headers = {"Grpc-Metadata-hasleader": "true"}
+        timeout = httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s), read=None)
+        try:
+            async with self._client.stream(
+                "POST",
+                url + "/v3/watch",
+                content=_encoder.encode({"create_request": asked}),
+                headers=headers,
+                timeout=timeout,
+            ) as response:
+                if response.status_code != 200:
+                    raise EtcdUnavailable(f"watch answered {response.status_code}")
+                changes = _changes(response)
+                try:
+                    yield changes
+                finally:
+                    await changes.aclose()
+        except httpx.HTTPError as error:
+            self._step_aside(url)
+            raise EtcdUnavailable(f"watch ended: {type(error).__name__}") from error
+
+    async def _call(
+        self, path: str, asked: dict[str, Any], decoder: msgspec.json.Decoder[T], *, repeatable: bool
+    ) -> T:
+        content = _encoder.encode(asked)
+        failure = "no endpoint"
+        first = self._first_choice()
+        for offset in range(len(self._urls)):
+            url = self._urls[(first + offset) % len(self._urls)]
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    response = await self._client.post(url + path, content=content)
+            except (httpx.HTTPError, TimeoutError) as error:
+                self._step_aside(url)
+                failure = f"{url}: {type(error).__name__}"
+                if not repeatable and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                    raise EtcdUnavailable(failure, maybe_applied=True) from error
+                continue
+            if response.status_code == 200:
+                return decoder.decode(response.content)
+            problem = _problem_of(response.content)
+            if response.status_code < 500:
+                raise EtcdRefused(problem.message, code=problem.code)
+            self._step_aside(url)
+            failure = f"{url}: {problem.message}"
+            if not repeatable:
+                raise EtcdUnavailable(failure, maybe_applied=True)
+        raise EtcdUnavailable(failure)
+
+    def _first_choice(self) -> int:
+        if self._preferred and self._monotonic() - self._left_home_at >= RETURN_HOME_AFTER_S:
+            self._preferred = 0
+        return self._preferred
+
+    def _step_aside(self, url: str) -> None:
+        if self._urls[self._preferred] == url and len(self._urls) > 1:
+            self._preferred = (self._preferred + 1) % len(self._urls)
+            self._left_home_at = self._monotonic()
+
+
+async def _changes(response: httpx.Response) -> AsyncGenerator[tuple[Change, ...]]:
+    async for line in _lines(response):
+        message = _watched.decode(line).result
+        if message is None:
+            raise EtcdUnavailable(f"watch ended: {line[:200]!r}")
+        if message.compact_revision:
+            raise Compacted(f"history before {message.compact_revision} is gone")
+        if message.canceled:
+            raise EtcdUnavailable("watch was cancelled")
+        if message.events:
+            yield tuple(
+                Change(_as_key_value(event.kv), deleted=event.type == "DELETE") for event in message.events
+            )
+    raise EtcdUnavailable("watch ended")
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[bytes]:
+    buffer = bytearray()
+    async for chunk in response.aiter_bytes():
+        buffer += chunk
+        while (end := buffer.find(b"\n")) >= 0:
+            line = bytes(buffer[:end])
+            del buffer[: end + 1]
+            if line:
+                yield line
+        if len(buffer) > LINE_BYTES_MAX:
+            raise EtcdUnavailable("a watch message beyond every bound")
+
+
+def _end_of(prefix: str) -> bytes:
+    raw = prefix.encode()
+    return raw[:-1] + bytes([raw[-1] + 1])
+
+
+def _compare(key: str, value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        return {"key": key.encode(), "target": "VERSION", "result": "EQUAL", "version": "0"}
+    return {"key": key.encode(), "target": "VALUE", "result": "EQUAL", "value": value}
+
+
+def _as_key_value(kv: _Kv) -> KeyValue:
+    return KeyValue(key=kv.key.decode(), value=kv.value, revision=kv.mod_revision, lease=kv.lease)
+
+
+def _problem_of(content: bytes) -> _Problem:
+    try:
+        return _problem.decode(content)
+    except msgspec.MsgspecError:
+        return _Problem(message="unreadable answer")

@@ -1,0 +1,41 @@
+"""Where a datacenter's history stands: (timeline, LSN), totally ordered; pure.
+
+Invariant: the text form is `{timeline}-{lsn}`, both decimal, and survives a round trip.
+"""
+
+from __future__ import annotations
+
+import re
+
+Position = tuple[int, int]
+
+NOWHERE: Position = (0, 0)
+_TEXT = re.compile(r"(\d{1,10})-(\d{1,20})")
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+
+
+def parse(text: str) -> Position:
+    """The position in `text`.
+
+    Raises: ValueError.
+    """
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a position: {text[:40]!r}")
+    return int(match[1]), int(match[2])
+
+
+def render(position: Position) -> str:
+    """The position as it travels in headers and records."""
+    return f"{position[0]}-{position[1]}"
+
+
+def lsn_from_postgres(text: str) -> int:
+    """PostgreSQL's `0/3000148` as a number.
+
+    Raises: ValueError.
+    """
+    match = _LSN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an LSN: {text[:40]!r}")
+    return (int(match[1], 16) << 32) | int(match[2], 16)

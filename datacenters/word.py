@@ -1,0 +1,56 @@
+"""The last word from etcd's majority that a director acts on, and how old it is.
+
+Invariant: its age counts from when it was asked for, by the monotonic clock, and a record below the highest epoch
+ever heard is no word at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+import structlog
+
+from datacenters.control import Held
+from datacenters.record import Record
+
+_log = structlog.get_logger()
+
+
+class Word:
+    """Holds the record as last heard; `news` is set whenever another one is."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._held: Held | None = None
+        self._asked_at: float | None = None
+        self.news = asyncio.Event()
+
+    @property
+    def held(self) -> Held | None:
+        """The record and its bytes, however old the word is; None when none was ever heard."""
+        return self._held
+
+    @property
+    def record(self) -> Record | None:
+        """The record, however old the word is."""
+        return self._held.record if self._held else None
+
+    def age_s(self) -> float:
+        """Seconds since the last word was asked for; infinite when none was ever heard."""
+        return math.inf if self._asked_at is None else self._monotonic() - self._asked_at
+
+    def hear(self, held: Held | None, *, asked_at: float) -> None:
+        """Take in what etcd answered to a question of `asked_at` (monotonic)."""
+        if held is None:
+            return
+        highest = self._held.record.epoch if self._held else 0
+        if held.record.epoch < highest:
+            _log.error("record of a lower epoch refused", epoch=held.record.epoch, highest=highest)
+            return
+        self._asked_at = asked_at
+        if self._held is None or held.raw != self._held.raw:
+            self._held = held
+            self.news.set()

@@ -1,0 +1,107 @@
+"""One transaction per change: it compares everything, and leaves its audit row."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from datacenters import control, etcd_keys, record
+from datacenters.control import Held
+from datacenters.etcd import Etcd
+from datacenters.record import Phase, Record
+from tests.datacenters.worlds import NOW, declared
+
+CLAIMERS = 12
+
+
+def claimed(held: Held, *, by: str = "director:marrakech", now: float = NOW + 1) -> Record:
+    after = record.claim(
+        held.record, target="marrakech", reason="it burns", evidence={"a": 1}, now=now, by=by
+    )
+    assert isinstance(after, Record)
+    return after
+
+
+async def installed(etcd: Etcd) -> Held:
+    await control.bootstrap(etcd, active="rabat", now=NOW)
+    held = await control.read(etcd)
+    assert held is not None
+    return held
+
+
+async def test_installation_happens_once_and_is_audited(etcd: Etcd) -> None:
+    first = await control.bootstrap(etcd, active="rabat", now=NOW)
+    second = await control.bootstrap(etcd, active="marrakech", now=NOW + 5)
+    assert first == second
+    assert (first.epoch, first.active, first.phase) == (1, "rabat", Phase.ACTIVE)
+    epoch = await etcd.read(etcd_keys.EPOCH)
+    assert epoch is not None
+    assert epoch.value == b"1"
+    assert [(row.before, row.after) for row in await control.audit(etcd)] == [(None, first)]
+
+
+async def test_before_installation_there_is_no_record(etcd: Etcd) -> None:
+    assert await control.read(etcd) is None
+
+
+async def test_a_change_moves_record_epoch_and_audit_together(etcd: Etcd) -> None:
+    held = await installed(etcd)
+    after = claimed(held)
+    assert await control.change(etcd, held, after)
+    items = {item.key: item for item in (await etcd.range("massar/", prefix=True)).items}
+    assert items[etcd_keys.EPOCH].value == b"2"
+    assert record.decode(items[etcd_keys.CONTROL].value) == after
+    row = etcd_keys.audit(2, after.decided_at)
+    assert len({items[key].revision for key in (etcd_keys.EPOCH, etcd_keys.CONTROL, row)}) == 1
+    rows = await control.audit(etcd)
+    assert (rows[-1].before, rows[-1].after) == (held.record, after)
+    assert rows[-1].after.evidence == {"a": 1}
+
+
+async def test_of_concurrent_claims_from_the_same_record_exactly_one_stands(etcd: Etcd) -> None:
+    held = await installed(etcd)
+    claims = [claimed(held, by=f"director:{n}", now=NOW + n) for n in range(CLAIMERS)]
+    done = await asyncio.gather(*(control.change(etcd, held, after) for after in claims))
+    assert sum(done) == 1
+    standing = await control.read(etcd)
+    assert standing is not None
+    assert standing.record == claims[done.index(True)]
+    assert len(await control.audit(etcd)) == 2
+
+
+async def test_a_decision_from_a_stale_record_is_not_written(etcd: Etcd) -> None:
+    held = await installed(etcd)
+    kept = record.hold(held.record, reason="exam", now=NOW + 1, by="operator:a")
+    assert isinstance(kept, Record)
+    assert await control.change(etcd, held, kept)
+    assert not await control.change(etcd, held, claimed(held, now=NOW + 2))
+    standing = await control.read(etcd)
+    assert standing is not None
+    assert standing.record == kept
+
+
+async def test_the_epoch_is_compared_by_its_own_value_too(etcd: Etcd) -> None:
+    held = await installed(etcd)
+    await etcd.put(etcd_keys.EPOCH, b"9")
+    assert not await control.change(etcd, held, claimed(held))
+
+
+async def test_an_audit_row_is_never_written_over(etcd: Etcd) -> None:
+    held = await installed(etcd)
+    same_moment = record.hold(held.record, reason="exam", now=held.record.decided_at, by="operator:a")
+    assert isinstance(same_moment, Record)
+    assert not await control.change(etcd, held, same_moment)
+    assert len(await control.audit(etcd)) == 1
+
+
+async def test_an_epoch_cannot_fall(etcd: Etcd) -> None:
+    held = Held(record=declared(epoch=5), raw=b"")
+    with pytest.raises(ValueError, match="never fall"):
+        await control.change(etcd, held, declared(epoch=4))
+
+
+async def test_an_epoch_without_a_record_is_no_installation(etcd: Etcd) -> None:
+    await etcd.put(etcd_keys.EPOCH, b"7")
+    with pytest.raises(RuntimeError, match="without a record"):
+        await control.bootstrap(etcd, active="rabat", now=NOW)

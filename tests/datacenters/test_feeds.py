@@ -1,0 +1,238 @@
+"""A feed misses nothing: not across compaction, a cut connection, or a watch that lies silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from datacenters import etcd_keys, feeds
+from datacenters.etcd import Etcd
+from datacenters.feeds import PrefixFeed, Publisher, decode_purge
+from sandbox.etcd import EtcdServer
+from tests.datacenters.listening import Heard, Proxy
+from tests.waiting import eventually
+
+PREFIX = "massar/feed/"
+
+
+@asynccontextmanager
+async def following(etcd: Etcd, **options: Any) -> AsyncIterator[tuple[PrefixFeed, Heard]]:
+    heard = Heard()
+    feed = PrefixFeed(etcd, PREFIX, on_reset=heard.reset, on_put=heard.put, on_delete=heard.delete, **options)
+    try:
+        yield feed, heard
+    finally:
+        await feed.stop()
+
+
+@asynccontextmanager
+async def through_a_proxy(own_etcd: EtcdServer) -> AsyncIterator[tuple[Proxy, Etcd]]:
+    proxy = Proxy(own_etcd.member.client_port)
+    client = Etcd([await proxy.start()], timeout_s=0.5)
+    try:
+        yield proxy, client
+    finally:
+        await client.aclose()
+        await proxy.stop()
+
+
+async def test_the_listing_comes_first_and_changes_follow(etcd: Etcd) -> None:
+    await etcd.put(PREFIX + "a", b"1")
+    async with following(etcd) as (feed, heard):
+        assert await feed.start()
+        assert heard.now == {"a": b"1"}
+        await etcd.put(PREFIX + "b", b"2")
+        await etcd.delete(PREFIX + "a")
+        await eventually(lambda: heard.now == {"b": b"2"}, within_s=2)
+        assert heard.resets == 1
+
+
+async def test_an_exact_feed_hears_of_its_key_alone(etcd: Etcd) -> None:
+    heard = Heard()
+    feed = PrefixFeed(
+        etcd, "massar/one", exact=True, on_reset=heard.reset, on_put=heard.put, on_delete=heard.delete
+    )
+    try:
+        await feed.start()
+        await etcd.put("massar/one-more", b"no")
+        await etcd.put("massar/one", b"yes")
+        await eventually(lambda: heard.now == {"": b"yes"}, within_s=2)
+    finally:
+        await feed.stop()
+
+
+async def test_a_refresh_has_been_applied_when_it_returns_and_is_shared(etcd: Etcd) -> None:
+    async with following(etcd, poll_s=60.0) as (feed, heard):
+        await feed.start()
+        for turn in range(10):
+            await etcd.put(PREFIX + "k", str(turn).encode())
+            assert all(await asyncio.gather(*(feed.refresh(within_s=2) for _ in range(5))))
+            assert heard.now == {"k": str(turn).encode()}
+
+
+async def test_a_watch_that_lies_silent_is_replaced_within_a_poll(etcd: Etcd, own_etcd: EtcdServer) -> None:
+    async with through_a_proxy(own_etcd) as (proxy, client), following(client, poll_s=0.2) as (feed, heard):
+        await feed.start()
+        await etcd.put(PREFIX + "k", b"1")
+        await eventually(lambda: heard.now == {"k": b"1"}, within_s=2)
+        proxy.hold_open_ones()
+        # The pooled connections of earlier calls are silent as well, as after a broken link.
+        await etcd.put(PREFIX + "k", b"2")
+        await eventually(lambda: heard.now == {"k": b"2"}, within_s=5)
+
+
+async def test_changes_during_a_cut_are_made_up_for(etcd: Etcd, own_etcd: EtcdServer) -> None:
+    async with through_a_proxy(own_etcd) as (proxy, client), following(client, poll_s=0.2) as (feed, heard):
+        await etcd.put(PREFIX + "old", b"1")
+        await feed.start()
+        proxy.cut()
+        await etcd.delete(PREFIX + "old")
+        await etcd.put(PREFIX + "new", b"2")
+        assert not await feed.refresh(within_s=0.3)
+        assert heard.now == {"old": b"1"}
+        proxy.mend()
+        await eventually(lambda: heard.now == {"new": b"2"}, within_s=5)
+        assert heard.resets > 1
+
+
+async def test_compacted_history_ends_in_a_new_listing(etcd: Etcd, own_etcd: EtcdServer) -> None:
+    async with through_a_proxy(own_etcd) as (proxy, client), following(client, poll_s=60.0) as (feed, heard):
+        await etcd.put(PREFIX + "k", b"0")
+        await feed.start()
+        proxy.cut()
+        for turn in range(1, 5):
+            revision = await etcd.put(PREFIX + "k", str(turn).encode())
+            response = await etcd._client.post(
+                f"{own_etcd.url}/v3/kv/compaction", json={"revision": str(revision), "physical": True}
+            )
+            assert response.status_code == 200
+        proxy.mend()
+        await eventually(lambda: heard.now == {"k": b"4"}, within_s=5)
+
+
+async def test_silence_is_counted_from_the_last_answer(etcd: Etcd, own_etcd: EtcdServer) -> None:
+    now = 100.0
+    async with (
+        through_a_proxy(own_etcd) as (proxy, client),
+        following(client, poll_s=0.05, monotonic=lambda: now) as (feed, _heard),
+    ):
+        now = 103.0
+        assert feed.silent_for_s() == 3.0
+        await feed.start()
+        assert feed.silent_for_s() == 0.0
+        proxy.cut()
+        await eventually(lambda: _unheard(feed), within_s=2)
+        now = 110.0
+        assert feed.silent_for_s() == 7.0
+        proxy.mend()
+        await eventually(lambda: feed.silent_for_s() == 0.0, within_s=5)
+
+
+async def _unheard(feed: PrefixFeed) -> bool:
+    return not await feed.refresh(within_s=0.5)
+
+
+async def test_a_feed_without_etcd_starts_and_goes_on_trying() -> None:
+    client = Etcd(["http://127.0.0.1:1"])
+    try:
+        async with following(client) as (feed, heard):
+            assert not await feed.start(within_s=0.2)
+            assert heard.resets == 0
+    finally:
+        await client.aclose()
+
+
+async def test_a_consumer_that_fails_does_not_end_the_feed(etcd: Etcd) -> None:
+    seen: list[bytes] = []
+
+    def fussy(item: Any) -> None:
+        if item.value == b"bad":
+            raise ValueError(item)
+        seen.append(item.value)
+
+    feed = PrefixFeed(etcd, PREFIX, on_reset=lambda _items: None, on_put=fussy, on_delete=lambda _name: None)
+    try:
+        await feed.start()
+        await etcd.put(PREFIX + "k", b"bad")
+        await eventually(lambda: _heard_after(etcd, seen), within_s=5)
+    finally:
+        await feed.stop()
+
+
+async def _heard_after(etcd: Etcd, seen: list[bytes]) -> bool:
+    await etcd.put(PREFIX + "other", b"good")
+    return b"good" in seen
+
+
+async def test_stopping_leaves_no_task_and_no_callback(etcd: Etcd) -> None:
+    before = asyncio.all_tasks()
+    async with following(etcd) as (feed, heard):
+        await feed.start()
+        await feed.stop()
+        await etcd.put(PREFIX + "k", b"1")
+        assert await etcd.read(PREFIX + "k")
+        assert heard.now == {}
+    await eventually(lambda: asyncio.all_tasks() <= before, within_s=2)
+
+
+async def test_a_purge_reaches_every_follower_with_its_place_in_history(etcd: Etcd) -> None:
+    heard = Heard()
+    feed = PrefixFeed(etcd, etcd_keys.PURGES, on_reset=heard.reset, on_put=heard.put, on_delete=heard.delete)
+    try:
+        await feed.start()
+        revision = await Publisher(etcd).publish_purge(["grades:c", "gradebook:c"], epoch=3, position="1-77")
+        await eventually(lambda: heard.revisions == [revision], within_s=2)
+        (purge,) = map(decode_purge, heard.now.values())
+        assert (purge.tags, purge.epoch, purge.position) == (("grades:c", "gradebook:c"), 3, "1-77")
+    finally:
+        await feed.stop()
+
+
+async def test_a_denial_says_until_when_and_lives_that_long(etcd: Etcd) -> None:
+    publisher = Publisher(etcd, clock=lambda: 1000.5)
+    await publisher.publish_denial("sid-1", ttl_s=660)
+    found = await etcd.read(etcd_keys.DENIALS + "sid-1")
+    assert found is not None
+    assert found.value == b"1661"
+    assert found.lease
+    response = await etcd._client.post(f"{etcd._urls[0]}/v3/lease/timetolive", json={"ID": str(found.lease)})
+    assert 660 <= int(response.json()["grantedTTL"]) <= 660 + feeds.LEASE_SHARED_S
+
+
+async def test_many_keys_share_a_lease_until_it_is_rotated(etcd: Etcd) -> None:
+    now = 0.0
+    publisher = Publisher(etcd, monotonic=lambda: now)
+    for name in "abc":
+        await publisher.publish_denial(name, ttl_s=600 + ord(name) % 3)
+    now = feeds.LEASE_SHARED_S
+    await publisher.publish_denial("d", ttl_s=601)
+    leases = [item.lease for item in (await etcd.range(etcd_keys.DENIALS, prefix=True)).items]
+    assert len(set(leases[:3])) <= 2
+    assert leases[3] not in leases[:3]
+
+
+async def test_a_lease_that_is_gone_is_replaced_once(etcd: Etcd) -> None:
+    publisher = Publisher(etcd)
+    await publisher.publish_denial("a", ttl_s=600)
+    found = await etcd.read(etcd_keys.DENIALS + "a")
+    assert found is not None
+    await etcd.revoke(found.lease)
+    await publisher.publish_denial("b", ttl_s=600)
+    assert await etcd.read(etcd_keys.DENIALS + "b")
+
+
+async def test_shared_leases_stay_few(etcd: Etcd) -> None:
+    publisher = Publisher(etcd)
+    for minutes in range(1, feeds.LEASES_MAX + 5):
+        await publisher.publish_denial(f"s{minutes}", ttl_s=minutes * 60)
+    assert len(publisher._leases) == feeds.LEASES_MAX
+
+
+@pytest.mark.parametrize("count", [0, feeds.PURGE_TAGS_MAX + 1])
+async def test_a_purge_beyond_its_bounds_is_refused(etcd: Etcd, count: int) -> None:
+    with pytest.raises(ValueError, match="tags"):
+        await Publisher(etcd).publish_purge(["t"] * count, epoch=1, position="1-1")

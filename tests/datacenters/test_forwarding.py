@@ -1,0 +1,365 @@
+"""Whom a request goes to, how often, and what may be said of it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from datacenters import control, forwarding, record
+from datacenters.attempts import Answer, Outcome
+from datacenters.directory import ETCD_SILENT_MAX_S, Directory
+from datacenters.etcd import Etcd
+from datacenters.forwarding import Forwarder
+from datacenters.record import Phase, Record
+from datacenters.sites import Site
+from datacenters.unanswered import DatacentersUnavailable, OutcomeUnknown, Overloaded, ReadOnly, Switching
+from tests.datacenters.origin import CUT, CUT_IN_BODY, HANG, Origin, Reply, origins, problem
+from tests.datacenters.worlds import NOW
+
+KEY = Ed25519PrivateKey.generate()
+FOLLOWING = Reply(body=b'"standby"', headers={"Massar-Data-Age": "0.8", "Massar-Position": "1-480"})
+ENDED = problem(409, "stale-epoch", Massar_Epoch="2")
+CLOSED = problem(503, "read-only")
+
+
+class World:
+    """One gateway at Marrakech over two scripted datacenters and a real etcd."""
+
+    def __init__(self, etcd: Etcd, rabat: Origin, marrakech: Origin, **options: Any) -> None:
+        self.etcd = etcd
+        self.rabat = rabat
+        self.marrakech = marrakech
+        self.now = 0.0
+        self.outcomes: list[tuple[str, Outcome]] = []
+        self.users: list[tuple[str, bool]] = []
+        sites = {
+            "rabat": Site(datacenter_url=rabat.url),
+            "marrakech": Site(datacenter_url=marrakech.url),
+            "witness": Site(),
+        }
+        self.directory = Directory(etcd, site="marrakech", sites=sites, poll_s=60.0, monotonic=self.monotonic)
+        self.forwarder = Forwarder(
+            self.directory,
+            sites=sites,
+            site="marrakech",
+            assertion_key=KEY,
+            on_outcome=lambda datacenter, outcome: self.outcomes.append((datacenter, outcome)),
+            on_user=lambda datacenter, well: self.users.append((datacenter, well)),
+            monotonic=self.monotonic,
+            jitter=lambda: 0.5,
+            **options,
+        )
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def read(self) -> Answer:
+        return await self.forwarder.read("/v1/calendar?view=public")
+
+    async def write(self) -> Answer:
+        return await self.forwarder.write(
+            "PUT", "/v1/x", b"{}", idempotency_key="k", subject="t" * 16, role="teacher"
+        )
+
+    async def change(self, **changes: Any) -> Record:
+        held = await control.read(self.etcd)
+        assert held is not None
+        changed = msgspec.structs.replace(
+            held.record, **{"decided_at": held.record.decided_at + 1, **changes}
+        )
+        assert await control.change(self.etcd, held, changed)
+        return changed
+
+    async def moved(self) -> Record:
+        """Marrakech has taken over; this gateway may or may not have heard of it yet."""
+        return await self.change(epoch=2, active="marrakech", switch_position="1-490")
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        return len(self.rabat.seen), len(self.marrakech.seen)
+
+
+@pytest.fixture
+async def at(etcd: Etcd) -> AsyncIterator[World]:
+    async with in_the_world(etcd) as world:
+        yield world
+
+
+@asynccontextmanager
+async def in_the_world(etcd: Etcd, **options: Any) -> AsyncIterator[World]:
+    await control.bootstrap(etcd, active="rabat", now=NOW)
+    async with origins("rabat", "marrakech") as (rabat, marrakech):
+        world = World(etcd, rabat, marrakech, **options)
+        marrakech.reply(FOLLOWING)
+        try:
+            assert await world.directory.start()
+            yield world
+        finally:
+            rabat.released.set()
+            marrakech.released.set()
+            await world.directory.stop()
+            await world.forwarder.aclose()
+
+
+async def test_a_read_goes_to_the_active_datacenter(at: World) -> None:
+    answer = await at.read()
+    assert (answer.datacenter, answer.from_standby, answer.position) == ("rabat", False, (1, 500))
+    assert at.sent == (1, 0)
+    assert at.outcomes == [("rabat", Outcome.OK)]
+
+
+async def test_a_revalidation_carries_the_etag(at: World) -> None:
+    at.rabat.reply(Reply(status=304, body=b""))
+    answer = await at.forwarder.read("/v1/x", if_none_match='"abc"', subject="p" * 16, role="parent")
+    assert answer.status == 304
+    assert at.rabat.seen[0].headers["if-none-match"] == '"abc"'
+
+
+@pytest.mark.parametrize(
+    "reply", [None, CUT, CUT_IN_BODY, problem(500, "internal"), problem(503, "read-only"), Reply(status=502)]
+)
+async def test_a_read_the_active_one_fails_is_given_once_to_the_standby(
+    at: World, reply: Reply | None
+) -> None:
+    if reply is None:
+        await at.rabat.stop()
+    else:
+        at.rabat.reply(reply)
+    answer = await at.read()
+    assert (answer.datacenter, answer.from_standby, answer.data_age_s) == ("marrakech", True, 0.8)
+    assert at.sent == (0 if reply is None else 1, 1)
+
+
+async def test_a_read_without_an_answer_in_time_leaves_time_for_the_standby(
+    at: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "READ_TOTAL_S", 0.7)
+    at.rabat.reply(HANG)
+    answer = await at.read()
+    assert (answer.datacenter, answer.from_standby) == ("marrakech", True)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
+async def test_what_a_datacenter_refuses_is_its_answer(at: World, status: int) -> None:
+    at.rabat.reply(Reply(status=status))
+    assert (await at.read()).status == status
+    assert at.sent == (1, 0)
+
+
+async def test_a_read_that_nobody_answers_says_that_the_datacenters_are_away(at: World) -> None:
+    await at.rabat.stop()
+    at.marrakech.reply(CUT)
+    with pytest.raises(DatacentersUnavailable) as failure:
+        await at.read()
+    assert failure.value.datacenters_away
+    assert 1 <= failure.value.retry_after_s <= 5
+
+
+async def test_a_datacenter_that_fails_on_one_thing_is_not_away(at: World) -> None:
+    await at.rabat.stop()
+    at.marrakech.reply(problem(500, "internal"))
+    with pytest.raises(DatacentersUnavailable) as failure:
+        await at.read()
+    assert not failure.value.datacenters_away
+
+
+async def test_a_datacenter_that_could_not_be_reached_is_skipped_for_a_moment(at: World) -> None:
+    await at.rabat.stop()
+    await at.read()
+    await at.rabat.start()
+    assert (await at.read()).from_standby
+    assert at.sent == (0, 2)
+    at.now += 0.25
+    assert not (await at.read()).from_standby
+
+
+async def test_a_read_under_an_epoch_that_ended_is_repeated_under_the_new_one(at: World) -> None:
+    await at.moved()
+    at.rabat.reply(ENDED)
+    at.marrakech.reply(Reply(headers={"Massar-Epoch": "2", "Massar-Position": "2-600"}))
+    answer = await at.read()
+    assert (answer.datacenter, answer.epoch, answer.from_standby) == ("marrakech", 2, False)
+    assert at.marrakech.seen[-1].headers["massar-epoch"] == "2"
+    assert at.directory.epoch == 2
+
+
+async def test_epochs_that_rise_without_end_are_not_chased_for_ever(at: World) -> None:
+    at.rabat.reply(*(problem(409, "stale-epoch", Massar_Epoch=str(epoch)) for epoch in range(2, 9)))
+    with pytest.raises(DatacentersUnavailable) as failure:
+        await at.read()
+    assert not failure.value.datacenters_away
+    assert at.sent == (2, 0)
+
+
+async def test_an_old_primary_that_came_back_is_not_believed(at: World) -> None:
+    await at.moved()
+    await at.directory.refresh(within_s=2)
+    await at.marrakech.stop()
+    at.rabat.reply(Reply(body=b'"diverged"', headers={"Massar-Position": "1-900"}))
+    with pytest.raises(DatacentersUnavailable):
+        await at.read()
+    at.now += 1
+    at.rabat.reply(Reply(headers={"Massar-Position": "2-600", "Massar-Data-Age": "1"}))
+    assert (await at.read()).from_standby
+
+
+async def test_a_write_goes_to_the_active_datacenter_once_with_its_key(at: World) -> None:
+    at.rabat.reply(Reply(status=201, body=b'{"id":"x"}'))
+    answer = await at.write()
+    assert (answer.status, answer.body, answer.datacenter) == (201, b'{"id":"x"}', "rabat")
+    (seen,) = at.rabat.seen
+    assert (seen.headers["idempotency-key"], seen.headers["massar-epoch"]) == ("k", "1")
+    assert at.sent == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "reply", [CUT, CUT_IN_BODY, problem(500, "internal"), Reply(status=503), Reply(status=502)]
+)
+async def test_a_write_that_may_have_arrived_is_never_sent_again(at: World, reply: Reply) -> None:
+    at.rabat.reply(reply, Reply())
+    with pytest.raises(OutcomeUnknown):
+        await at.write()
+    assert at.sent == (1, 0)
+
+
+async def test_a_write_without_an_answer_in_time_is_unknown(
+    at: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarding, "WRITE_TOTAL_S", 0.1)
+    at.rabat.reply(HANG, Reply())
+    with pytest.raises(OutcomeUnknown) as failure:
+        await at.write()
+    assert failure.value.retry_after_s == 3.0
+    assert at.sent == (1, 0)
+
+
+async def test_a_write_that_reached_nobody_is_read_only_and_went_to_no_standby(at: World) -> None:
+    await at.rabat.stop()
+    with pytest.raises(ReadOnly):
+        await at.write()
+    assert at.sent == (0, 0)
+    assert at.outcomes == [("rabat", Outcome.UNREACHABLE)] * 2
+    assert at.users == [("rabat", False)]
+
+
+@pytest.mark.parametrize("reply", [ENDED, CLOSED])
+async def test_a_write_that_surely_did_nothing_follows_the_record_once(at: World, reply: Reply) -> None:
+    at.rabat.reply(msgspec.structs.replace(reply, hang=True))
+    at.marrakech.reply(Reply(status=200, headers={"Massar-Epoch": "2"}))
+    writing = asyncio.create_task(at.write())
+    await at.rabat.arrived.wait()
+    await at.moved()
+    at.rabat.released.set()
+    answer = await writing
+    assert (answer.status, answer.datacenter) == (200, "marrakech")
+    assert at.marrakech.seen[0].headers["massar-epoch"] == "2"
+    assert at.marrakech.seen[0].headers["idempotency-key"] == "k"
+    assert at.sent == (1, 1)
+
+
+async def test_a_write_that_reached_nobody_follows_the_record(at: World) -> None:
+    await at.rabat.stop()
+    await at.moved()
+    at.marrakech.reply(Reply(status=200, headers={"Massar-Epoch": "2"}))
+    assert (await at.write()).datacenter == "marrakech"
+    assert at.sent == (0, 1)
+
+
+async def test_a_datacenter_that_closes_twice_is_read_only(at: World) -> None:
+    at.rabat.reply(CLOSED)
+    with pytest.raises(ReadOnly):
+        await at.write()
+    assert at.sent == (2, 0)
+
+
+async def test_while_a_move_is_under_way_a_write_is_refused_unsent(at: World) -> None:
+    await at.change(epoch=2, phase=Phase.PROMOTING, target="marrakech")
+    await at.directory.refresh(within_s=2)
+    with pytest.raises(Switching) as failure:
+        await at.write()
+    assert failure.value.retry_after_s == 3.0
+    assert at.sent == (0, 0)
+
+
+async def test_a_held_record_takes_writes(at: World) -> None:
+    held = await control.read(at.etcd)
+    assert held is not None
+    kept = record.hold(held.record, reason="exam", now=NOW + 1, by="operator:a")
+    assert isinstance(kept, Record)
+    assert await control.change(at.etcd, held, kept)
+    await at.directory.refresh(within_s=2)
+    assert (await at.write()).status == 200
+
+
+async def test_with_etcd_silent_writes_are_refused_unsent_and_reads_go_on(at: World) -> None:
+    at.now += ETCD_SILENT_MAX_S + 0.1
+    with pytest.raises(ReadOnly):
+        await at.write()
+    assert at.sent == (0, 0)
+    assert (await at.read()).datacenter == "rabat"
+
+
+async def test_a_verdict_of_an_epoch_that_ended_meanwhile_is_no_acknowledgement(at: World) -> None:
+    at.rabat.reply(HANG)
+    writing = asyncio.create_task(at.write())
+    await at.rabat.arrived.wait()
+    await at.change(epoch=2, phase=Phase.PROMOTING, target="marrakech")
+    await at.directory.refresh(within_s=2)
+    at.rabat.released.set()
+    with pytest.raises(OutcomeUnknown):
+        await writing
+    assert at.sent == (1, 0)
+
+
+async def test_an_answer_that_names_a_higher_epoch_is_no_acknowledgement_either(at: World) -> None:
+    at.rabat.reply(Reply(status=200, headers={"Massar-Epoch": "2"}))
+    with pytest.raises(OutcomeUnknown):
+        await at.write()
+    assert at.sent == (1, 0)
+
+
+async def test_a_refusal_stands_whatever_the_epoch(at: World) -> None:
+    at.rabat.reply(Reply(status=422, headers={"Massar-Epoch": "2"}))
+    assert (await at.write()).status == 422
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_beyond_the_bound_nothing_is_sent(etcd: Etcd, kind: str) -> None:
+    async with in_the_world(etcd, in_flight_max=1) as world:
+        world.rabat.reply(HANG)
+        first = asyncio.create_task(world.read())
+        await world.rabat.arrived.wait()
+        with pytest.raises(Overloaded) as failure:
+            await getattr(world, kind)()
+        assert failure.value.retry_after_s == 3.0
+        world.rabat.released.set()
+        await first
+        assert world.sent == (1, 0)
+
+
+async def test_before_any_record_reads_find_their_way_and_writes_wait() -> None:
+    client = Etcd(["http://127.0.0.1:1"])
+    try:
+        async with origins("rabat", "marrakech") as (rabat, marrakech):
+            world = World(client, rabat, marrakech)
+            marrakech.reply(problem(409, "stale-epoch", Massar_Epoch="4"), FOLLOWING)
+            answer = await world.read()
+            assert (answer.datacenter, answer.from_standby) == ("marrakech", True)
+            assert marrakech.seen[-1].headers["massar-epoch"] == "4"
+            with pytest.raises(ReadOnly):
+                await world.write()
+            await world.forwarder.aclose()
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 1.0), (0.2, 2.0), (0.999, 5.0)])
+async def test_waits_are_spread_over_whole_seconds(at: World, jitter: float, seconds: float) -> None:
+    at.forwarder._jitter = lambda: jitter
+    assert at.forwarder._retry_after_s() == seconds
