@@ -1,0 +1,104 @@
+"""The `massar` command: the gateway itself, documents, and whatever packages add through `massar.commands`.
+
+Invariant: only this entry point and the ones it calls read the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+
+from gateway.settings import SettingsError
+
+COMMANDS_GROUP = "massar.commands"
+
+
+class _Commands(click.Group):
+    """Built-in commands, then those of installed packages, loaded only when named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(
+            {*super().list_commands(ctx), *(found.name for found in entry_points(group=COMMANDS_GROUP))}
+        )
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        known = super().get_command(ctx, cmd_name)
+        if known is not None:
+            return known
+        for found in entry_points(group=COMMANDS_GROUP, name=cmd_name):
+            try:
+                command: click.Command = found.load()
+            except ModuleNotFoundError:
+                return None
+            return command
+        return None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """massar-gateway: the one door of SI-MASSAR's three mobile apps."""
+    if os.environ.get("MASSAR_DIE_WITH_PARENT") == "1":
+        from datacenters.lifeline import end_with_parent  # noqa: PLC0415 - Linux only, and only on request
+
+        end_with_parent()
+
+
+@main.command(short_help="Serve one site's gateway.")
+def gateway() -> None:
+    """Serve one site's gateway; settings come from MASSAR_ variables (docs/settings.md)."""
+    from gateway.serve import run_gateway  # noqa: PLC0415 - other commands start faster without it
+
+    try:
+        sys.exit(run_gateway(os.environ))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command("gateway-part", hidden=True)
+@click.argument("part", type=click.Choice(["workers", "private"]))
+def gateway_part(part: str) -> None:
+    """Serve one part of a gateway; started by `massar gateway` alone."""
+    from gateway.serve import run_part  # noqa: PLC0415 - other commands start faster without it
+
+    run_part(part, os.environ)
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Fail when the documents on disk are not these.")
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), default=Path("openapi"), show_default=True
+)
+def openapi(*, check: bool, directory: Path) -> None:
+    """Write one OpenAPI document per app."""
+    from gateway.openapi import documents  # noqa: PLC0415 - other commands start faster without it
+
+    _write_or_compare(documents(), directory, check=check)
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Fail when the pages on disk are not these.")
+@click.option("--dir", "directory", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+def docs(*, check: bool, directory: Path) -> None:
+    """Write the generated pages: settings and problems."""
+    from gateway.pages import pages  # noqa: PLC0415 - other commands start faster without it
+
+    _write_or_compare(pages(), directory, check=check)
+
+
+def _write_or_compare(texts: dict[str, str], directory: Path, *, check: bool) -> None:
+    different = []
+    for name, text in texts.items():
+        path = directory / name
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        different.append(str(path))
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    if check and different:
+        raise click.ClickException(f"out of date (run `make openapi`): {', '.join(different)}")
+    click.echo(f"{len(texts)} documents, {len(different)} {'out of date' if check else 'written'}")

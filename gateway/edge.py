@@ -1,0 +1,358 @@
+"""The plain ASGI callable around the Litestar object: it answers warm cached reads before the router, and keeps
+the bounds of every request.
+
+Litestar runs its middleware only after route lookup, so what must be cheaper than routing has to stand outside.
+Invariant: a warm hit passes the same token check, access table and rate limit as any other request, and nothing
+is awaited before its first message is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple, TypeAlias
+
+from auth.access import allow
+from auth.verified import Verified
+from cache.memory import Held
+from cache.reading import Event
+from datacenters.directory import Directory
+from gateway.hot_routes import HotRoutes
+from gateway.logs import AccessLog
+from gateway.metrics import Metrics
+from gateway.rate_limit import RateLimit
+from gateway.reading import CachedReads
+from gateway.relations import Relations
+from gateway.settings import Settings
+from routes.answers import PERSONAL, VARY, etag_matches
+from routes.endpoint import OUTCOME_KEY, Endpoint, parse_query, path_names_something, resolve
+from routes.problems import language_of, render
+
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGI: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+REQUEST_ID_KEY = "massar.request_id"
+LANGUAGE_KEY = "massar.language"
+ROUTE_KEY = "massar.route"
+RETRY_AFTER_S = 1.0
+WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_LENGTH_DIGITS_MAX = 18
+_HIT = Event.HIT_TIER1.value
+_EMPTY: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class Edge:
+    """`Edge(Litestar(...))`: warm hits here, everything else inside."""
+
+    def __init__(
+        self,
+        inner: ASGI,
+        *,
+        settings: Settings,
+        hot_routes: HotRoutes,
+        verified: Verified,
+        relations: Relations,
+        reads: CachedReads,
+        rate_limit: RateLimit,
+        directory: Directory,
+        metrics: Metrics,
+        access_log: AccessLog,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inner = inner
+        self._settings = settings
+        self._hot_routes = hot_routes
+        self._verified = verified
+        self._relations = relations
+        self._reads = reads
+        self._rate_limit = rate_limit
+        self._directory = directory
+        self._metrics = metrics
+        self._access_log = access_log
+        self._clock = clock
+        self._monotonic = monotonic
+        self._request_prefix = secrets.token_hex(6)
+        self._request_number = itertools.count(1)
+        self._in_flight = 0
+        self._receiving = 0
+        self._header_bytes_max = settings.header_bytes_max
+        self._target_bytes_max = settings.target_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass the lifespan through."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        warm = self._warm(scope)
+        if warm is not None:
+            await send(warm[0])
+            await send(warm[1])
+            return
+        await self._through(scope, receive, send)
+
+    def _warm(self, scope: Scope) -> tuple[Message, Message] | None:
+        """The two messages of a warm hit, or None when the request must go through the router."""
+        method = scope["method"]
+        found = self._hot_routes.match(scope["path"]) if method in ("GET", "HEAD") else None
+        if found is None:
+            return None
+        endpoint, path = found
+        query = scope["query_string"]
+        authorization = if_none_match = None
+        header_bytes = 0
+        for name, value in scope["headers"]:
+            header_bytes += len(name) + len(value)
+            if name == b"authorization":
+                # Two of them are refused inside; the join is no token either way.
+                authorization = value if authorization is None else authorization + b"," + value
+            elif name == b"if-none-match":
+                if_none_match = value if if_none_match is None else if_none_match + b"," + value
+        if header_bytes > self._header_bytes_max or len(scope["path"]) + len(query) > self._target_bytes_max:
+            return None
+        now = self._clock()
+        try:
+            held = self._permitted(endpoint, path, query, authorization, now)
+        except Exception:  # noqa: BLE001 - every refusal is made inside, where its problem is rendered
+            return None
+        return None if held is None else self._answer(endpoint.path, method, held, if_none_match, now)
+
+    def _permitted(
+        self, endpoint: Endpoint, path: dict[str, str], query: bytes, authorization: bytes | None, now: float
+    ) -> Held | None:
+        """The entry this caller may be shown at once, or None. Raises: every refusal of auth and limits."""
+        principal = self._verified.check(authorization, now)
+        facts = self._relations.peek(principal.subject, now)
+        if facts is None or endpoint.read is None or not path_names_something(path):
+            return None
+        allow(principal, facts, endpoint.rule, path)
+        params = resolve(
+            endpoint,
+            path=path,
+            query=parse_query(endpoint, query) if query else {},
+            calendar=self._reads.known_calendar(now),
+            principal=principal,
+            facts=facts,
+        )
+        held = None if params is None else self._reads.peek(endpoint.read, params, now)
+        if held is not None:
+            self._rate_limit.admit(principal.subject)
+        return held
+
+    def _answer(
+        self, route: str, method: str, held: Held, if_none_match: bytes | None, now: float
+    ) -> tuple[Message, Message]:
+        prepared = held.prepared
+        if not isinstance(prepared, _Prepared):
+            prepared = held.prepared = _prepare(held)
+        body = prepared.body
+        request_id = self._next_request_id()
+        status = 200
+        if if_none_match is not None and etag_matches(if_none_match.decode("latin-1"), prepared.etag):
+            status, body = 304, _EMPTY
+        elif method == "HEAD":
+            body = _EMPTY
+        headers = [
+            *prepared.headers[status],
+            (b"massar-request-id", request_id),
+            (b"massar-epoch", b"%d" % self._directory.epoch),
+            (b"massar-mode", self._reads.mode.encode()),
+        ]
+        if self._settings.show_cache_status:
+            age = max(0, int(now - held.entry.stored_at))
+            headers += [(b"cache-status", b"massar; hit; detail=memory"), (b"age", b"%d" % age)]
+        self._metrics.request(route, method, status)
+        self._metrics.cache_event(_HIT)
+        self._access_log.write(
+            request_id=request_id, route=route, method=method, status=status, outcome="hit", ms=0.0
+        )
+        return {"type": "http.response.start", "status": status, "headers": headers}, body
+
+    def _next_request_id(self) -> bytes:
+        return b"%s-%x" % (self._request_prefix.encode(), next(self._request_number))
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request to Litestar within its bounds, with our headers on whatever comes back."""
+        started = self._monotonic()
+        request_id = self._next_request_id()
+        language = language_of(_header(scope, b"accept-language"))
+        scope[REQUEST_ID_KEY], scope[LANGUAGE_KEY] = request_id.decode(), language
+        answering = _Answering(self, scope, send, request_id, started)
+        refusal = self._refusal(scope)
+        if refusal is None and scope["method"] in WITH_BODY:
+            received = await self._receive_body(receive)
+            if isinstance(received, str):
+                refusal = received
+            elif self._in_flight >= self._settings.in_flight_max:
+                refusal = "overloaded"  # others came while this body was on its way
+            else:
+                receive = _replay(received, receive)
+        if refusal is not None:
+            await self._refuse(refusal, scope, answering)
+            return
+        self._in_flight += 1
+        try:
+            await self._inner(scope, receive, answering.send)
+        finally:
+            self._in_flight -= 1
+
+    async def _refuse(self, slug: str, scope: Scope, answering: _Answering) -> None:
+        status, headers, body = render(
+            slug,
+            language=scope[LANGUAGE_KEY],
+            base_url=self._settings.problem_base_url,
+            request_id=scope[REQUEST_ID_KEY],
+            retry_after_s=RETRY_AFTER_S if slug in {"overloaded", "request-timeout"} else None,
+        )
+        await answering.send({"type": "http.response.start", "status": status, "headers": headers})
+        await answering.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _refusal(self, scope: Scope) -> str | None:
+        """The slug to refuse with before anything is read, or None."""
+        settings = self._settings
+        path = scope["path"]
+        if len(path) + len(scope["query_string"]) > settings.target_bytes_max:
+            return "uri-too-long"
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > settings.header_bytes_max:
+            return "headers-too-large"
+        if (path.endswith("/") and path != "/") or "//" in path:
+            return "not-found"  # Litestar would fold these onto another path
+        length = _header(scope, b"content-length")
+        if length is not None and not _within(length, settings.body_bytes_max):
+            return "body-too-large" if length.isdigit() else "bad-request"
+        if self._in_flight >= settings.in_flight_max:
+            return "overloaded"
+        return None
+
+    async def _receive_body(self, receive: Receive) -> Message | str:
+        """A bounded body as one message, however many pieces it came in, or the slug of what was wrong with it."""
+        if self._receiving >= self._settings.receiving_max:
+            return "overloaded"
+        body = bytearray()
+        self._receiving += 1
+        try:
+            async with asyncio.timeout(self._settings.body_wait_s):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return "bad-request"  # hung up before the end; nobody reads this
+                    body += message.get("body", b"")
+                    if len(body) > self._settings.body_bytes_max:
+                        return "body-too-large"
+                    if not message.get("more_body", False):
+                        return {"type": "http.request", "body": bytes(body), "more_body": False}
+        except TimeoutError:
+            return "request-timeout"
+        finally:
+            self._receiving -= 1
+
+    def finished(self, scope: Scope, status: int, request_id: bytes, started: float) -> None:
+        """Count and log a request that went through the router."""
+        route = scope.get(ROUTE_KEY, "-")
+        seconds = self._monotonic() - started
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.request(route, method, status)
+        self._metrics.seconds.labels(route).observe(seconds)
+        self._access_log.write(
+            request_id=request_id,
+            route=route,
+            method=method,
+            status=status,
+            outcome=scope.get(OUTCOME_KEY, "-"),
+            ms=seconds * 1000,
+        )
+
+    def standing_headers(self) -> list[tuple[bytes, bytes]]:
+        """What every answer says of the declared state."""
+        return [(b"massar-epoch", b"%d" % self._directory.epoch)]
+
+    def mode(self) -> bytes:
+        """The mode as a header value."""
+        return self._reads.mode.encode()
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class _Answering:
+    """Wraps `send` for one request: our headers on the start, no body for HEAD, one line at the end."""
+
+    __slots__ = ("_edge", "_head", "_request_id", "_scope", "_send", "_started", "_status")
+
+    def __init__(self, edge: Edge, scope: Scope, send: Send, request_id: bytes, started: float) -> None:
+        self._edge = edge
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self._started = started
+        self._head = scope["method"] == "HEAD"
+        self._status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = list(message.get("headers", ()))
+            headers.append((b"massar-request-id", self._request_id))
+            headers += self._edge.standing_headers()
+            if not any(name == b"massar-mode" for name, _ in headers):
+                headers.append((b"massar-mode", self._edge.mode()))
+            message = {**message, "headers": headers}
+        elif self._head:
+            message = {**message, "body": b""}
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._edge.finished(self._scope, self._status, self._request_id, self._started)
+
+
+class _Prepared(NamedTuple):
+    """The unchanging part of a warm answer; lives in its entry's slot."""
+
+    headers: dict[int, list[tuple[bytes, bytes]]]
+    body: Message
+    etag: str
+
+
+def _prepare(held: Held) -> _Prepared:
+    """All of a warm answer that does not change between requests, for 200 and for 304."""
+    entry = held.entry
+    shared = [
+        (b"etag", entry.etag),
+        (b"cache-control", PERSONAL.encode()),
+        (b"vary", VARY.encode()),
+    ]
+    if entry.last_modified is not None:
+        shared.append((b"last-modified", entry.last_modified.encode()))
+    full = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(entry.body)).encode()),
+        *shared,
+    ]
+    body: Message = {"type": "http.response.body", "body": entry.body, "more_body": False}
+    return _Prepared({200: full, 304: shared}, body, entry.etag.decode("ascii"))
+
+
+def _within(length: bytes, most: int) -> bool:
+    return length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX and int(length) <= most
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    for candidate, value in scope["headers"]:
+        if candidate == name:
+            found: bytes = value
+            return found
+    return None
+
+
+def _replay(body: Message, receive: Receive) -> Receive:
+    waiting = [body]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed

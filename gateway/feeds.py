@@ -1,0 +1,147 @@
+"""What etcd tells every worker: sign-outs, purges, the record; joined here with auth and cache.
+
+Invariant: a purge heard from etcd outdates this process at once and tier 2 soon after; a listing that may have
+missed purges outdates everything that was filled before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+
+from auth.denials import Denials
+from cache.generations import EVERYTHING
+from cache.store import Cache
+from datacenters import etcd_keys, position
+from datacenters.directory import Directory
+from datacenters.etcd import Etcd, KeyValue
+from datacenters.feeds import PURGE_TTL_S, PrefixFeed, decode_purge
+from datacenters.record import Record
+
+ERRANDS_MAX = 1024
+# A purge lives PURGE_TTL_S in etcd; who heard nothing for half of it may have missed one.
+HEARD_LIFE_S = PURGE_TTL_S / 2
+HEARD_EVERY_S = 10.0
+
+_log = structlog.get_logger()
+
+
+class Feeds:
+    """Starts and stops the worker's feeds and applies what they bring."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        directory: Directory,
+        denials: Denials,
+        cache: Cache,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._denials = denials
+        self._cache = cache
+        self._clock = clock
+        self._errands: set[asyncio.Task[None]] = set()
+        self._noting: asyncio.Task[None] | None = None
+        self._listed = False
+        self._purge_revision = 0
+        self._denial_feed = PrefixFeed(
+            etcd,
+            etcd_keys.DENIALS,
+            on_reset=self._reset_denials,
+            on_put=self._put_denial,
+            on_delete=denials.forget,
+            monotonic=monotonic,
+        )
+        self._purge_feed = PrefixFeed(
+            etcd,
+            etcd_keys.PURGES,
+            on_reset=self._reset_purges,
+            on_put=self._put_purge,
+            on_delete=lambda _name: None,
+            monotonic=monotonic,
+        )
+        directory.on_change(self._moved)
+
+    async def start(self) -> None:
+        """Begin to follow; goes on in the background when etcd does not answer yet."""
+        await asyncio.gather(self._directory.start(), self._denial_feed.start(), self._purge_feed.start())
+        if self._errands:
+            await asyncio.wait(
+                self._errands
+            )  # what tier 2 missed while nobody listened, before anything is served
+        self._noting = asyncio.get_running_loop().create_task(self._note_heard())
+
+    async def stop(self) -> None:
+        """End all feeds and what they set going."""
+        await asyncio.gather(self._directory.stop(), self._denial_feed.stop(), self._purge_feed.stop())
+        ending = [*self._errands, *filter(None, [self._noting])]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    def denials_silent_for_s(self) -> float:
+        """Seconds since sign-outs could last be heard."""
+        return self._denial_feed.silent_for_s()
+
+    def _moved(self, record: Record) -> None:
+        switch = None if record.switch_position is None else position.parse(record.switch_position)
+        self._cache.set_epoch(record.epoch, switch)
+
+    def _reset_denials(self, items: tuple[KeyValue, ...]) -> None:
+        self._denials.replace({item.key: _until(item.value) for item in items}, self._clock())
+
+    def _put_denial(self, item: KeyValue) -> None:
+        self._denials.deny(item.key, _until(item.value), self._clock())
+
+    def _reset_purges(self, items: tuple[KeyValue, ...]) -> None:
+        # Purges live under a lease: a listing after a longer silence may have missed some, and one whose
+        # revisions are lower than those heard comes from a restored etcd, whose numbers mean nothing here.
+        silent = self._purge_feed.unheard_s > HEARD_LIFE_S
+        rewound = bool(items) and max(item.revision for item in items) < self._purge_revision
+        if silent or rewound:
+            self._run(self._cache.purge((EVERYTHING,), None if rewound else self._purge_feed.listed_revision))
+        elif not self._listed:
+            self._run(self._cache.catch_up(self._purge_feed.listed_revision))
+        self._listed = True
+        for item in items:
+            self._put_purge(item)
+
+    def _put_purge(self, item: KeyValue) -> None:
+        self._purge_revision = max(self._purge_revision, item.revision)
+        try:
+            purge = decode_purge(item.value)
+        except msgspec.MsgspecError:
+            _log.error("purge unreadable", revision=item.revision)
+            return
+        self._cache.purge_memory(purge.tags, item.revision)
+        self._run(self._cache.purge(purge.tags, item.revision))
+
+    async def _note_heard(self) -> None:
+        """Tell the workers that start later how recently somebody of this site heard every purge."""
+        while True:
+            if self._listed and self._purge_feed.silent_for_s() < HEARD_EVERY_S:
+                await self._cache.note_heard(HEARD_LIFE_S)
+            await asyncio.sleep(HEARD_EVERY_S)
+
+    def _run(self, errand: Coroutine[Any, Any, None]) -> None:
+        if len(self._errands) >= ERRANDS_MAX:
+            # Tier 1 is purged already; tier 2 hears of it from another worker or ends by its freshness.
+            errand.close()
+            return
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+
+def _until(value: bytes) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")  # a denial that cannot be read holds

@@ -1,0 +1,206 @@
+"""Cached reads: from (resource, view) to bytes, through both tiers, the active datacenter and, when it is away,
+the standby.
+
+Invariant: the datacenter is asked for a view, never on behalf of a person, so who shares a key gets the same bytes;
+what it answers is checked against the view's Struct before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from auth.refusals import NotFound
+from cache.cache_key import CacheKey
+from cache.entries import Entry
+from cache.memory import Held
+from cache.policy import S
+from cache.reading import Fetched, Reading
+from cache.store import Cache
+from datacenters.attempts import Answer
+from datacenters.directory import Directory
+from datacenters.forwarding import Forwarder
+from datacenters.unanswered import DatacentersUnavailable
+from routes.endpoint import Answered, CachedRead, Calendar, Source
+
+# Fresh for no time: a standby's answer is shown to who waited for it and never kept.
+FROM_STANDBY_MAX_AGE_S = 0.0
+
+AWAY_REMEMBERED_S = 5.0
+
+_encode = msgspec.json.Encoder().encode
+_STATUS_WORDS = {
+    "hit": "massar; hit",
+    "revalidated": "massar; hit; fwd=stale; fwd-status=304",
+    "miss": "massar; fwd=miss",
+    "collapsed": "massar; fwd=miss; collapsed",
+    "stale": "massar; hit; fwd=stale; detail=stale-if-error",
+    "survival": "massar; hit; detail=survival",
+}
+_TIERS = {1: "memory", 2: "valkey"}
+
+
+class AnswerUnusable(Exception):
+    """A datacenter's answer is not of the declared shape, or not one a read may have."""
+
+    slug: ClassVar[str] = "datacenters-unavailable"
+    retry_after_s: ClassVar[float] = 2.0
+
+
+class DenialsUnavailable(Exception):
+    """Sign-outs could not be heard for too long to show anybody's record."""
+
+    slug: ClassVar[str] = "denials-unavailable"
+    retry_after_s: ClassVar[float] = 2.0
+
+
+def calendar_source(_params: Mapping[str, str]) -> Source:
+    """The school calendar is one entry for all."""
+    return Source("calendar", "public", "/v1/calendar?view=public", ("calendar",))
+
+
+CALENDAR = CachedRead(freshness=S, source=calendar_source, answer=Calendar, shared=True)
+
+
+class CachedReads:
+    """Answers `CachedRead`s; `peek` is what the edge uses, `read` what handlers use."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        forwarder: Forwarder,
+        directory: Directory,
+        *,
+        denials_silent_for_s: Callable[[], float],
+        denial_silence_max_s: float,
+        show_cache_status: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._cache = cache
+        self._forwarder = forwarder
+        self._directory = directory
+        self._denials_silent_for_s = denials_silent_for_s
+        self._denial_silence_max_s = denial_silence_max_s
+        self._show_cache_status = show_cache_status
+        self._clock = clock
+        self._decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+        self._calendar = msgspec.json.Decoder(Calendar)
+        self._away_at = -math.inf
+
+    def known_calendar(self, now: float) -> Calendar | None:
+        """The calendar if this process may go by what it holds, without waiting."""
+        held = self._cache.peek(_key(CALENDAR, calendar_source({})).text, now)
+        if held is None:
+            return None
+        if not isinstance(held.prepared, Calendar):
+            held.prepared = self._calendar.decode(held.entry.body)
+        return held.prepared
+
+    async def calendar(self) -> Calendar:
+        """The current school calendar."""
+        known = self.known_calendar(self._clock())
+        if known is not None:
+            return known
+        return self._calendar.decode((await self.read(CALENDAR, {})).body)
+
+    def peek(self, read: CachedRead, params: Mapping[str, str], now: float) -> Held | None:
+        """The entry in this process if it may be shown now without asking anybody."""
+        if not read.shared and self._denials_silent_for_s() > self._denial_silence_max_s:
+            return None
+        return self._cache.peek(_key(read, read.source(params)).text, now)
+
+    async def read(self, read: CachedRead, params: Mapping[str, str]) -> Answered:
+        """The bytes of one view.
+
+        Raises: NotFound, DenialsUnavailable, AnswerUnusable and the forwarder's errors.
+        """
+        if not read.shared and self._denials_silent_for_s() > self._denial_silence_max_s:
+            raise DenialsUnavailable
+        source = read.source(params)
+        key = _key(read, source)
+
+        async def fetch(previous: Entry | None) -> Fetched:
+            held_etag = previous.origin_etag if previous is not None else None
+            answer = await self._ask(source.target, held_etag)
+            unchanged = answer.status == 304 and held_etag is not None
+            body = b"" if unchanged else self._checked(read, answer)
+            standby = answer.from_standby
+            return Fetched(
+                body=body,
+                not_modified=unchanged,
+                origin_etag=answer.headers.get("etag"),
+                epoch=answer.epoch,
+                position=answer.position,
+                last_modified=answer.headers.get("last-modified"),
+                cacheable=not standby and self._may_fill(),
+                age_s=(answer.data_age_s or 0.0) if standby else 0.0,
+                max_age_s=FROM_STANDBY_MAX_AGE_S if standby else None,
+            )
+
+        reading = await self._cache.read(key, policy=read.freshness, tags=source.tags, fetch=fetch)
+        return self._answered(reading)
+
+    @property
+    def mode(self) -> str:
+        """The mode as this worker meets it: survival while no datacenter answers, else what is declared."""
+        away_s = self._clock() - self._away_at
+        return "survival" if 0 <= away_s < AWAY_REMEMBERED_S else self._directory.mode.value
+
+    async def _ask(self, target: str, held_etag: str | None) -> Answer:
+        try:
+            answer = await self._forwarder.read(target, if_none_match=held_etag)
+        except DatacentersUnavailable as error:
+            if error.datacenters_away:
+                self._away_at = self._clock()
+            raise
+        self._away_at = -math.inf
+        return answer
+
+    def _may_fill(self) -> bool:
+        # While a move is under way nobody knows yet which history counts.
+        record = self._directory.record
+        return record is not None and record.serving is not None
+
+    def _checked(self, read: CachedRead, answer: Answer) -> bytes:
+        if answer.status == 404:
+            raise NotFound
+        if answer.status != 200:
+            raise AnswerUnusable
+        decoder = self._decoders.get(read.answer)
+        if decoder is None:
+            decoder = self._decoders[read.answer] = msgspec.json.Decoder(read.answer)
+        try:
+            return _encode(decoder.decode(answer.body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise AnswerUnusable from None
+
+    def _answered(self, reading: Reading) -> Answered:
+        entry, state = reading.entry, reading.state
+        mode = self.mode
+        data_age_s: float | None = None
+        if state in ("stale", "survival"):
+            data_age_s = reading.age_s
+        elif entry.max_age_s == FROM_STANDBY_MAX_AGE_S:
+            mode, data_age_s = "read-only", reading.age_s
+        words = _STATUS_WORDS[state]
+        if state == "miss" and mode == "normal":
+            words += "; stored"
+        if state == "hit":
+            words += f"; detail={_TIERS[reading.tier]}"
+        return Answered(
+            body=entry.body,
+            etag=entry.etag,
+            cache_status=words if self._show_cache_status else "",
+            age_s=reading.age_s,
+            mode=mode,
+            last_modified=entry.last_modified,
+            data_age_s=data_age_s,
+            outcome=str(state),
+        )
+
+
+def _key(read: CachedRead, source: Source) -> CacheKey:
+    return CacheKey(resource=source.resource, view=source.view, schema=read.schema)

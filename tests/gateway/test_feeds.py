@@ -1,0 +1,231 @@
+"""What etcd tells a worker, heard through a real etcd: sign-outs, purges, the record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from auth.denials import Denials
+from datacenters import etcd_keys
+from datacenters.directory import Directory
+from datacenters.etcd import Etcd, KeyValue
+from datacenters.feeds import Publisher
+from gateway import feeds as gateway_feeds
+from gateway.feeds import Feeds
+from sandbox.etcd import EtcdServer
+from tests.cache import building
+from tests.datacenters.listening import Proxy
+from tests.gateway.conftest import MakeWorld
+from tests.gateway.people import CLASS, CLASSMATE, PARENT, PUPIL
+from tests.gateway.world import SID, World, declare
+from tests.waiting import eventually
+
+GRADES = f"/v1/pupils/{PUPIL}/grades"
+TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
+HEARD_WITHIN_S = 10.0
+HIT, MISS = "massar; hit; detail=memory", "massar; fwd=miss; stored"
+
+
+@pytest.fixture
+def publisher(etcd_client: Etcd, world: World) -> Publisher:
+    """Another worker, of whichever site."""
+    return Publisher(etcd_client, clock=world.clock)
+
+
+async def status(world: World, who: str = PUPIL) -> tuple[int, str | None]:
+    answer = await world.get(GRADES, who)
+    return answer.status_code, answer.json().get("slug")
+
+
+def becomes(expected: Any, ask: Callable[[], Awaitable[Any]]) -> Awaitable[object]:
+    async def is_so() -> bool:
+        return bool(await ask() == expected)
+
+    return eventually(is_so, within_s=HEARD_WITHIN_S, what=str(expected))
+
+
+async def cache_status(world: World, target: str = GRADES, who: str = PUPIL) -> str:
+    return (await world.get(target, who)).headers["cache-status"]
+
+
+# Sign-outs
+
+
+async def test_a_session_ended_anywhere_is_refused_here(world: World, publisher: Publisher) -> None:
+    assert await status(world) == (200, None)
+    await publisher.publish_denial(SID, ttl_s=660)
+    await becomes((401, "session-ended"), lambda: status(world))
+    other = {"authorization": world.authorization(PUPIL, sid="sidbbbbbbbbbbbbb")}
+    assert (await world.ask("GET", GRADES, headers=other)).status_code == 200
+
+
+async def test_a_session_that_ended_never_comes_back(
+    world: World, publisher: Publisher, etcd_client: Etcd
+) -> None:
+    await publisher.publish_denial(SID, ttl_s=660)
+    await becomes((401, "session-ended"), lambda: status(world))
+    await etcd_client.delete(etcd_keys.DENIALS + SID)
+    await publisher.publish_denial("sidbbbbbbbbbbbbb", ttl_s=660)  # the feed has passed the deletion
+    other = {"authorization": world.authorization(PUPIL, sid="sidbbbbbbbbbbbbb")}
+
+    async def other_status() -> int:
+        return (await world.ask("GET", GRADES, headers=other)).status_code
+
+    await becomes(401, other_status)
+    assert await status(world) == (401, "session-ended")
+
+
+async def test_a_denial_that_cannot_be_read_holds(world: World, etcd_client: Etcd) -> None:
+    await etcd_client.put(etcd_keys.DENIALS + SID, b"tomorrow")
+    await becomes((401, "session-ended"), lambda: status(world))
+
+
+async def test_denials_from_before_the_start_are_known_at_the_start(
+    make_world: MakeWorld, etcd_client: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def keeping(etcd: Etcd, **changes: Any) -> None:
+        await declare(etcd, **changes)
+        await etcd.put(etcd_keys.DENIALS + SID, b"1900000000")
+
+    monkeypatch.setattr("tests.gateway.conftest.declare", keeping)
+    world = await make_world()
+    assert await status(world) == (401, "session-ended")
+
+
+# Purges
+
+
+async def test_a_purge_heard_outdates_what_it_names_and_nothing_else(
+    world: World, publisher: Publisher
+) -> None:
+    for target in (GRADES, TIMETABLE):
+        await world.get(target, PUPIL)
+    await publisher.publish_purge((f"grades:{CLASS}",), epoch=1, position="1-2000")
+    await becomes(MISS, lambda: cache_status(world))
+    assert await cache_status(world, TIMETABLE) == HIT
+    assert await cache_status(world) == HIT
+
+
+async def test_relations_purged_are_asked_for_again_at_once(world: World, publisher: Publisher) -> None:
+    assert await status(world, PARENT) == (200, None)
+    world.rabat.say(f"/v1/people/{PARENT}/relations", subject=PARENT, generation=2, pupils={}, classes={})
+    assert await status(world, PARENT) == (200, None)
+    await publisher.publish_purge((f"relations:{PARENT}",), epoch=1, position="1-2000")
+    await becomes((404, "not-found"), lambda: status(world, PARENT))
+
+
+async def test_a_purge_that_cannot_be_read_ends_nothing(
+    world: World, publisher: Publisher, etcd_client: Etcd
+) -> None:
+    await world.get(GRADES, PUPIL)
+    await etcd_client.put(etcd_keys.PURGES + "odd", b"\xff not JSON")
+    await publisher.publish_purge((f"grades:{CLASS}",), epoch=1, position="1-2000")
+    await becomes(MISS, lambda: cache_status(world))
+
+
+# The record
+
+
+async def test_a_new_record_is_followed(world: World, etcd_client: Etcd) -> None:
+    await world.get(GRADES, PUPIL)
+    world.marrakech.epoch, world.marrakech.position = 2, "2-1500"
+    await declare(etcd_client, epoch=2, active="marrakech", switch_position="1-2000")
+
+    async def epoch() -> str:
+        return (await world.get("/v1/status")).headers["massar-epoch"]
+
+    await becomes("2", epoch)
+    assert (await world.get("/v1/status")).json()["datacenter"]["fr"] == "Marrakech"
+    assert await cache_status(world) == HIT  # from before the switch: the new history contains it
+    assert await cache_status(world, f"/v1/pupils/{CLASSMATE}/grades", CLASSMATE) == MISS
+    assert world.marrakech.count("/grades") == 1
+
+
+async def test_what_lies_beyond_the_switch_is_not_shown_again(world: World, etcd_client: Etcd) -> None:
+    await world.get(GRADES, PUPIL)  # at position 1-1000
+    world.marrakech.epoch, world.marrakech.position = 2, "2-1500"
+    await declare(etcd_client, epoch=2, active="marrakech", switch_position="1-999")
+    await becomes(MISS, lambda: cache_status(world))
+    assert world.marrakech.count("/grades") == 1
+
+
+# Silence
+
+
+@pytest.mark.parametrize(("silent_s", "expected"), [(31.0, MISS), (5.0, HIT)])
+async def test_a_listing_after_a_long_silence_outdates_all_and_after_a_short_one_nothing(
+    make_world: MakeWorld,
+    proxy: tuple[Proxy, str],
+    etcd_client: Etcd,
+    silent_s: float,
+    expected: str,
+) -> None:
+    line, url = proxy
+    world = await make_world(etcd_urls=(url,))
+    for target in (GRADES, TIMETABLE):
+        await world.get(target, PUPIL)
+    line.cut()
+    world.monotonic.advance(silent_s)
+    line.mend()
+    publisher = Publisher(etcd_client, clock=world.clock)
+    await publisher.publish_purge((f"timetable:{CLASS}",), epoch=1, position="1-2000")
+    await becomes(MISS, lambda: cache_status(world, TIMETABLE))  # the feed is there again
+    assert await cache_status(world) == expected
+
+
+@pytest.fixture
+async def alone(own_etcd: EtcdServer) -> AsyncIterator[tuple[Feeds, building.World]]:
+    """Feeds that were never started, over a cache of the cache's own tests."""
+    etcd = Etcd([own_etcd.url])
+    cached = building.World()
+    feeds = Feeds(
+        etcd,
+        Directory(etcd, site="rabat", sites={}),
+        Denials(),
+        cached.cache,
+        clock=cached.clock,
+        monotonic=lambda: 0.0,
+    )
+    yield feeds, cached
+    await feeds.stop()
+    await etcd.aclose()
+
+
+async def test_a_quiet_night_is_no_silence(alone: tuple[Feeds, building.World]) -> None:
+    feeds, cached = alone
+    feeds._reset_purges(())  # the first listing of a worker's life
+    await eventually(lambda: not feeds._errands, within_s=HEARD_WITHIN_S)
+    feeds._purge_feed.unheard_s = 1.0
+    before = cached.generations.serial
+    feeds._reset_purges(())
+    assert cached.generations.serial == before
+    assert not feeds._errands
+
+
+async def test_a_listing_from_a_restored_etcd_outdates_all(alone: tuple[Feeds, building.World]) -> None:
+    feeds, cached = alone
+
+    def purge(revision: int) -> KeyValue:
+        value = b'{"tags":["grades:x"],"epoch":1,"position":"1-1"}'
+        return KeyValue(key=f"{revision}", value=value, revision=revision)
+
+    feeds._put_purge(purge(500))
+    before = cached.generations.current("timetable:x")
+    feeds._reset_purges((purge(7),))
+    await eventually(lambda: not feeds._errands, within_s=HEARD_WITHIN_S)
+    assert cached.generations.current("timetable:x") > before
+    assert cached.generations.current("grades:x") > 500
+
+
+async def test_errands_to_tier_2_are_bounded(
+    alone: tuple[Feeds, building.World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds, cached = alone
+    monkeypatch.setattr(gateway_feeds, "ERRANDS_MAX", 2)
+    for revision in range(1, 6):
+        value = b'{"tags":["grades:%d"],"epoch":1,"position":"1-1"}' % revision
+        feeds._put_purge(KeyValue(key="x", value=value, revision=revision))
+    assert len(feeds._errands) == 2
+    assert [cached.generations.current(f"grades:{number}") for number in range(1, 6)] == [1, 2, 3, 4, 5]

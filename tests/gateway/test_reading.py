@@ -1,0 +1,264 @@
+"""Cached reads: asked for once, the same for all who may see them, and honest about where they come from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from datacenters.record import Phase
+from tests.gateway.conftest import MakeWorld
+from tests.gateway.origin import Canned, refusal
+from tests.gateway.people import CLASSMATE, OTHER_PARENT, PARENT, PUPIL, TEACHER
+from tests.gateway.world import World
+
+GRADES = f"/v1/pupils/{PUPIL}/grades"
+ABSENCES = f"/v1/pupils/{PUPIL}/absences"
+TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
+HOUR_S = 3600.0
+
+
+def both(world: World, target: str, canned: Canned) -> None:
+    for origin in (world.rabat, world.marrakech):
+        origin.canned[target] = canned
+
+
+async def test_many_cold_readers_at_once_cost_the_datacenter_one_request(world: World) -> None:
+    for who in (PUPIL, PARENT, OTHER_PARENT):  # facts and calendar are known, the grades are not
+        await world.get(TIMETABLE, who)
+    world.rabat.arrived.clear()
+    world.rabat.gate = asyncio.Event()
+    asking = [asyncio.create_task(world.get(GRADES, who)) for who in (PUPIL, PARENT, OTHER_PARENT) * 10]
+    await world.rabat.arrived.wait()
+    world.rabat.gate.set()
+    answers = await asyncio.gather(*asking)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert len({answer.headers["etag"] for answer in answers}) == 1
+    assert world.rabat.count("/grades") == 1
+    assert {answer.headers["cache-status"] for answer in answers} == {
+        "massar; fwd=miss; stored",
+        "massar; fwd=miss; collapsed",
+    }
+
+
+@pytest.mark.parametrize("target", [GRADES, ABSENCES, TIMETABLE])
+async def test_the_pupil_and_both_parents_get_the_same_bytes_of_one_request(
+    world: World, target: str
+) -> None:
+    answers = [await world.get(target, who) for who in (PUPIL, PARENT, OTHER_PARENT)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.content for answer in answers}) == 1
+    assert world.rabat.count(target.removeprefix(f"/v1/pupils/{PUPIL}")) == 1
+
+
+async def test_classmates_share_their_timetable(world: World) -> None:
+    first = await world.get(TIMETABLE, PUPIL)
+    second = await world.get(f"/v1/pupils/{CLASSMATE}/timetable", CLASSMATE)
+    assert second.content == first.content
+    assert world.rabat.count("/timetable") == 1
+
+
+async def test_a_teacher_sees_another_view_under_another_key(world: World) -> None:
+    family, teacher = await world.get(ABSENCES, PUPIL), await world.get(ABSENCES, TEACHER)
+    assert family.json()["absences"][0]["reason"] == "rendez-vous"
+    assert teacher.json()["absences"][0]["reason"] is None
+    assert family.headers["etag"] != teacher.headers["etag"]
+    assert [(await world.get(ABSENCES, who)).content for who in (PARENT, TEACHER)] == [
+        family.content,
+        teacher.content,
+    ]
+
+
+async def test_the_datacenter_is_asked_for_a_view_and_for_nobody(world: World) -> None:
+    await world.get(f"{GRADES}?session=2&year=2025&unknown=1", PARENT)
+    (seen,) = [seen for seen in world.rabat.seen if "/grades" in seen.target]
+    assert seen.target == f"/v1/pupils/{PUPIL}/grades?view=family&year=2025&session=2"
+    assert seen.headers["massar-epoch"] == "1"
+    assert PARENT not in str(seen)
+
+
+async def test_what_the_datacenter_adds_to_a_view_stops_here(world: World) -> None:
+    world.rabat.say("/v1/pupils", done=[], as_of="2026-11-17T16:05:00Z", guardian_phone="0612345678")
+    world.rabat.say(
+        f"{TIMETABLE}".replace(f"pupils/{PUPIL}", "classes/classaaaaaaaaaaa"),
+        week="2026-W47",
+        class_id="classaaaaaaaaaaa",
+        lessons=[],
+        as_of="2026-11-17T16:05:00Z",
+        guardian_phone="0612345678",
+    )
+    answer = await world.get(TIMETABLE, PUPIL)
+    assert answer.status_code == 200
+    assert "0612345678" not in answer.text
+
+
+async def test_a_datacenters_404_is_not_found_and_is_not_kept(world: World) -> None:
+    world.rabat.canned[GRADES] = refusal(404, "not-found")
+    for _ in range(2):
+        answer = await world.get(GRADES, PUPIL)
+        assert (answer.status_code, answer.json()["slug"]) == (404, "not-found")
+    assert world.rabat.count("/grades") == 2
+    world.rabat.canned.clear()
+    assert (await world.get(GRADES, PUPIL)).status_code == 200
+
+
+UNUSABLE = [
+    Canned(body=b""),
+    Canned(body=b"null"),
+    Canned(body=b"{}"),
+    Canned(body=b'{"absences":"none","as_of":""}'),
+    Canned(body=b"\xff\xfe\x00"),
+    Canned(body=b'{"absences":[],"as_of":"\xff"}'),
+    Canned(body=b'{"absences":' + b"[" * 20_000),
+    Canned(body=b'{"absences":1e999}'),
+    Canned(status=204, body=b""),
+    Canned(status=302, headers={"location": "http://elsewhere.example/"}),
+    Canned(status=304, body=b""),
+    refusal(400, "bad-request"),
+    refusal(403, "forbidden"),
+]
+
+
+@pytest.mark.parametrize("canned", UNUSABLE, ids=lambda canned: f"{canned.status} {canned.body[:20]!r}")
+async def test_an_answer_of_another_shape_is_no_answer(shared: World, canned: Canned, fresh_day: str) -> None:
+    shared.rabat.canned[ABSENCES] = canned
+    answer = await shared.get(f"{ABSENCES}?from={fresh_day}", PUPIL)
+    assert (answer.status_code, answer.json()["slug"]) == (503, "datacenters-unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_an_older_answer_stands_in_for_a_failure_and_says_its_age(world: World) -> None:
+    fresh = await world.get(GRADES, PUPIL)
+    world.clock.advance(20 * 60)
+    both(world, GRADES, refusal(500, "internal"))
+    stale = await world.get(GRADES, PUPIL)
+    assert stale.status_code == 200
+    assert stale.content == fresh.content
+    assert stale.headers["massar-data-age"] == "1200"
+    assert "stale-if-error" in stale.headers["cache-status"]
+    world.rabat.canned.clear()
+    again = await world.get(GRADES, PUPIL)
+    assert "massar-data-age" not in again.headers
+
+
+async def test_an_entry_past_its_time_is_confirmed_without_its_bytes(world: World) -> None:
+    fresh = await world.get(GRADES, PUPIL)
+    held = next(seen for seen in world.rabat.seen if "/grades" in seen.target)
+    assert "if-none-match" not in held.headers
+    world.clock.advance(20 * 60)
+    world.rabat.canned[GRADES] = Canned(status=304, body=b"", headers={"etag": '"v1"'})
+    again = await world.get(GRADES, PUPIL)
+    assert (again.status_code, again.content) == (200, fresh.content)
+    assert again.headers["cache-status"] == "massar; hit; fwd=stale; fwd-status=304"
+    assert again.headers["etag"] == fresh.headers["etag"]
+    assert world.rabat.seen[-1].headers["if-none-match"] == '"v1"'
+    assert (await world.get(GRADES, PUPIL)).headers["cache-status"] == "massar; hit; detail=memory"
+
+
+async def test_survival_is_for_when_no_datacenter_answers_at_all(world: World) -> None:
+    fresh = await world.get(GRADES, PUPIL)
+    world.clock.advance(3 * HOUR_S)
+    both(world, GRADES, refusal(500, "internal"))  # they answer, if only to fail: too old to stand in
+    assert (await world.get(GRADES, PUPIL)).status_code == 503
+    await world.rabat.stop()
+    await world.marrakech.stop()
+    world.monotonic.advance(1)
+    survived = await world.get(GRADES, PUPIL)
+    assert (survived.status_code, survived.content) == (200, fresh.content)
+    assert survived.headers["massar-mode"] == "survival"
+    assert survived.headers["massar-data-age"] == str(int(3 * HOUR_S))
+
+
+async def test_the_standbys_answer_is_marked_and_not_kept(world: World) -> None:
+    await world.rabat.stop()
+    world.marrakech.data_age = "7.4"
+    for _ in range(2):
+        answer = await world.get(GRADES, PUPIL)
+        assert answer.status_code == 200
+        assert answer.headers["massar-mode"] == "read-only"
+        assert answer.headers["massar-data-age"] == "7"
+        assert "stored" not in answer.headers["cache-status"]
+    assert world.marrakech.count("/grades") == 2
+    await world.rabat.start()
+    world.monotonic.advance(1)
+    back = await world.get(GRADES, PUPIL)
+    assert back.headers["massar-mode"] == "normal"
+    assert "massar-data-age" not in back.headers
+    assert world.rabat.count("/grades") == 1
+
+
+async def test_composed_answers_tell_the_worst_of_their_parts(world: World) -> None:
+    await world.rabat.stop()
+    world.marrakech.data_age = "7.4"
+    for target in ("/v1/me", f"/v1/pupils/{PUPIL}/homework", "/v1/home"):
+        answer = await world.get(target, PUPIL)
+        assert answer.headers["massar-mode"] == "read-only", target
+        assert answer.headers["massar-data-age"] == "7"
+
+
+async def test_nothing_is_kept_while_a_move_is_under_way(make_world: MakeWorld) -> None:
+    world = await make_world(record={"phase": Phase.PROMOTING, "target": "marrakech", "epoch": 2})
+    for _ in range(2):
+        answer = await world.get(GRADES, PUPIL)
+        assert answer.status_code == 200
+        assert "stored" not in answer.headers["cache-status"]
+    assert world.marrakech.count("/grades") == 2
+    assert world.rabat.seen == []
+
+
+async def test_personal_reads_end_when_sign_outs_cannot_be_heard_and_shared_ones_go_on(
+    world: World, cut_off: Callable[..., World]
+) -> None:
+    deaf = cut_off()
+    assert (await deaf.get(GRADES, PUPIL)).status_code == 200
+    deaf.monotonic.advance(61)
+    for target in (GRADES, ABSENCES, "/v1/me"):
+        answer = await deaf.get(target, PUPIL)
+        assert (answer.status_code, answer.json()["slug"]) == (503, "denials-unavailable"), target
+        assert "retry-after" in answer.headers
+    for target in (TIMETABLE, "/v1/announcements"):
+        assert (await deaf.get(target, PUPIL)).status_code == 200, target
+    parts = (await deaf.get("/v1/home", PUPIL)).json()["parts"]
+    assert {name: part["status"] for name, part in parts.items()} == {
+        "timetable": 200,
+        "grades": 503,
+        "absences": 503,
+        "homework": 503,
+        "announcements": 200,
+    }
+
+
+async def test_a_warm_entry_is_not_shown_either_when_sign_outs_cannot_be_heard(make_world: MakeWorld) -> None:
+    world = await make_world(denial_silence_max_s=1.0)
+    await world.get(GRADES, PUPIL)
+    read = world.app._reads
+    assert read.peek is not None
+    heard_s = [0.0]
+    read._denials_silent_for_s = lambda: heard_s[0]  # etcd answers here: the silence is put in its mouth
+    assert (await world.get(GRADES, PUPIL)).headers["cache-status"] == "massar; hit; detail=memory"
+    heard_s[0] = 1.5
+    assert (await world.get(GRADES, PUPIL)).json()["slug"] == "denials-unavailable"
+    assert (await world.get(TIMETABLE, PUPIL)).status_code == 200
+
+
+async def test_the_calendar_is_asked_for_once_a_minute_at_most(world: World) -> None:
+    for target in (GRADES, ABSENCES, TIMETABLE, "/v1/home"):
+        await world.get(target, PUPIL)
+    assert world.rabat.count("/v1/calendar") == 1
+    world.clock.advance(61)
+    await world.get(TIMETABLE, PUPIL)
+    assert world.rabat.count("/v1/calendar") == 2
+
+
+async def test_a_new_school_week_asks_for_another_entry(world: World) -> None:
+    calendar = msgspec.json.decode(
+        b'{"year":2026,"session":1,"week":"2026-W48","today":"2026-11-25","first_day":"2026-09-02",'
+        b'"last_day":"2027-06-30","as_of":"2026-11-17T16:05:00Z"}'
+    )
+    assert (await world.get(TIMETABLE, PUPIL)).json()["week"] == "2026-W47"
+    world.clock.advance(61)
+    world.rabat.say("/v1/calendar", **calendar)
+    assert (await world.get(TIMETABLE, PUPIL)).json()["week"] == "2026-W48"

@@ -1,0 +1,114 @@
+"""Facts by subject: at most a minute old while anybody answers, and closed when nobody can say."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tests.auth.people import START
+from tests.gateway.origin import Canned, refusal
+from tests.gateway.people import FACTS, OTHER_PARENT, PARENT, PUPIL
+from tests.gateway.world import World
+
+RELATIONS = f"/v1/people/{PARENT}/relations"
+TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
+HOUR_S = 3600.0
+
+
+async def test_facts_are_asked_for_once_for_many_requests_at_once(world: World) -> None:
+    world.rabat.gate = asyncio.Event()
+    asking = [asyncio.create_task(world.get(TIMETABLE, PARENT)) for _ in range(20)]
+    await world.rabat.arrived.wait()
+    await asyncio.sleep(0)
+    world.rabat.gate.set()
+    answers = await asyncio.gather(*asking)
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.rabat.count("/relations") == 1
+
+
+async def test_facts_of_a_minute_ago_are_asked_for_again(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    world.clock.advance(59)
+    await world.get(TIMETABLE, PARENT)
+    assert world.rabat.count(RELATIONS) == 1
+    world.clock.advance(2)
+    world.rabat.say(RELATIONS, subject=PARENT, generation=2, pupils={}, classes={})
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 404
+    assert world.rabat.count(RELATIONS) == 2
+    assert (await world.get(TIMETABLE, OTHER_PARENT)).status_code == 200
+
+
+UNUSABLE = [
+    refusal(400, "bad-request"),
+    refusal(409, "idempotency-key-in-progress"),
+    refusal(500, "internal"),
+    Canned(body=b"[]"),
+    Canned(body=b'{"subject":"%s"}' % PARENT.encode()),
+    Canned(body=b"\xff\xfe"),
+    Canned(body=b"[" * 5000),
+    Canned(body=msgspec.json.encode(FACTS[OTHER_PARENT])),
+]
+
+
+async def test_without_usable_facts_nobody_is_let_in_not_even_by_older_ones(world: World) -> None:
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    world.clock.advance(61)
+    for canned in UNUSABLE:
+        for origin in (world.rabat, world.marrakech):
+            origin.canned[RELATIONS] = canned
+        answer = await world.get(TIMETABLE, PARENT)
+        assert (answer.status_code, answer.json()["slug"]) == (503, "relations-unavailable"), canned
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_facts_survive_for_hours_only_while_no_datacenter_answers_at_all(world: World) -> None:
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    await world.rabat.stop()
+    await world.marrakech.stop()
+    slugs = []
+    for hours in (0.5, 3.9, 4.1):
+        world.clock.now = START + hours * HOUR_S
+        slugs.append((await world.get(TIMETABLE, PARENT)).json().get("slug"))
+    assert slugs == [None, None, "relations-unavailable"]
+
+
+async def test_nobody_unknown_is_let_in_while_no_datacenter_answers(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    await world.rabat.stop()
+    await world.marrakech.stop()
+    answer = await world.get(TIMETABLE, OTHER_PARENT)
+    assert (answer.status_code, answer.json()["slug"]) == (503, "relations-unavailable")
+
+
+async def test_what_the_standby_says_of_relations_counts_for_one_request(world: World) -> None:
+    await world.rabat.stop()
+    for _ in range(2):
+        assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    assert world.marrakech.count(RELATIONS) == 2
+
+
+@pytest.mark.parametrize(("data_age", "status"), [("7.4", 200), ("14399", 200), ("14401", 503)])
+async def test_what_the_standby_says_of_relations_has_the_bound_of_survival(
+    world: World, data_age: str, status: int
+) -> None:
+    await world.rabat.stop()
+    world.marrakech.data_age = data_age
+    assert (await world.get(TIMETABLE, PARENT)).status_code == status
+
+
+async def test_a_standby_of_unknown_age_says_nothing_of_relations(world: World) -> None:
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200  # Rabat's, on timeline 1
+    await world.rabat.stop()
+    answer = await world.get(TIMETABLE, OTHER_PARENT)
+    assert (answer.status_code, answer.json()["slug"]) == (503, "relations-unavailable")
+    world.marrakech.position = "2-1500"  # just promoted: of its own history it is the truth
+    assert (await world.get(TIMETABLE, OTHER_PARENT)).status_code == 200
+
+
+async def test_facts_are_asked_for_in_nobodys_name(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    asked = next(seen for seen in world.rabat.seen if "/relations" in seen.target)
+    assert asked.target == f"{RELATIONS}?view=gateway"
+    assert "authorization" not in asked.headers
