@@ -1,0 +1,164 @@
+"""How a write is done once: effect, dedup row and fence check in one transaction.
+
+Invariant: whatever is answered below 500 was committed together with the row that will answer the same request
+again, byte for byte; whatever is not committed left nothing behind. The one thing nobody can know, a commit whose
+answer was lost, is called `outcome-unknown`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+
+import asyncpg
+import msgspec
+from sqlalchemy import bindparam, exc, func, insert, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sandbox.datacenter import fence
+from sandbox.datacenter.problems import PROBLEM_MEDIA_TYPE, Refused, problem_body
+from sandbox.datacenter.records import Records
+from sandbox.datacenter.tables import idempotency
+
+KEPT_DAYS = 30
+KEY_CHARS_MAX = 128
+JSON_MEDIA_TYPE = "application/json"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """An answer to a write, as stored and as sent."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+    replayed: bool = False
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What makes a write the same write: who, which route, which key, which payload."""
+
+    principal: str
+    route: str
+    key: str
+    target: str
+    body: bytes
+    epoch: int
+
+    @property
+    def digest(self) -> bytes:
+        """The payload, the resource it is meant for included: a key belongs to one route, not to one path."""
+        return hashlib.sha256(self.target.encode() + b"\n" + self.body).digest()
+
+    @property
+    def scope(self) -> str:
+        """What only one request at a time may work on."""
+        return f"{self.principal}\n{self.route}\n{self.key}"
+
+
+Effect = Callable[[AsyncConnection], Awaitable[Verdict]]
+
+_STORED = select(
+    idempotency.c.digest,
+    idempotency.c.status,
+    idempotency.c.body,
+    idempotency.c.headers,
+    (
+        idempotency.c.decided_at < func.clock_timestamp() - literal_column(f"interval '{KEPT_DAYS} days'")
+    ).label("expired"),
+).where(
+    idempotency.c.principal == bindparam("principal"),
+    idempotency.c.route == bindparam("route"),
+    idempotency.c.key == bindparam("key"),
+)
+_STORE = insert(idempotency)
+
+
+def key_of(header: str | None) -> str:
+    """The idempotency key in a header, quoted or bare.
+
+    Raises: Refused (`idempotency-key-required`, `bad-request`).
+    """
+    key = (header or "").strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not key:
+        raise Refused("idempotency-key-required")
+    if len(key) > KEY_CHARS_MAX or not (key.isascii() and key.isprintable()):
+        raise Refused("bad-request", "Idempotency-Key: at most 128 printable ASCII characters")
+    return key
+
+
+async def decide(records: Records, request: Request, effect: Effect, *, guard: fence.Guard) -> Verdict:
+    """The answer to `request`: the stored one, or that of `effect`, now stored.
+
+    Raises: Refused; then nothing was written, unless it is `outcome-unknown`.
+    """
+    async with records.writing() as connection:
+        if not await fence.check(connection, guard, epoch=request.epoch, scope=request.scope):
+            raise Refused("idempotency-key-in-progress")
+        # In a statement of its own: its snapshot is younger than the lock that the check just took.
+        stored = await _stored(connection, request)
+        if stored is not None:
+            return stored
+        verdict = await _judged(connection, effect)
+        await connection.execute(
+            _STORE,
+            {
+                "principal": request.principal,
+                "route": request.route,
+                "key": request.key,
+                "digest": request.digest,
+                "status": verdict.status,
+                "body": verdict.body,
+                "headers": verdict.headers,
+            },
+        )
+        await _commit(connection)
+        return verdict
+
+
+async def _stored(connection: AsyncConnection, request: Request) -> Verdict | None:
+    row = (
+        await connection.execute(
+            _STORED, {"principal": request.principal, "route": request.route, "key": request.key}
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.expired:
+        raise Refused("idempotency-key-expired")
+    if row.digest != request.digest:
+        raise Refused("idempotency-key-reused")
+    return Verdict(status=row.status, body=row.body, headers=row.headers, replayed=True)
+
+
+async def _judged(connection: AsyncConnection, effect: Effect) -> Verdict:
+    """What `effect` says; a refusal of it is an answer like any other, its writes undone."""
+    savepoint = await connection.begin_nested()
+    try:
+        verdict = await effect(connection)
+    except Refused as refused:
+        if refused.status >= 500:
+            raise
+        await savepoint.rollback()
+        return Verdict(
+            status=refused.status,
+            body=problem_body(refused.slug, refused.detail),
+            headers={**refused.headers, "Content-Type": PROBLEM_MEDIA_TYPE},
+        )
+    await savepoint.commit()
+    return verdict
+
+
+async def _commit(connection: AsyncConnection) -> None:
+    try:
+        await connection.commit()
+    except (OSError, exc.DBAPIError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        if isinstance(error, exc.DBAPIError) and not error.connection_invalidated:
+            raise  # PostgreSQL answered: it is rolled back
+        raise Refused("outcome-unknown") from error
+
+
+def json_verdict(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Verdict:
+    """A JSON answer."""
+    return Verdict(status=status, body=body, headers={"Content-Type": JSON_MEDIA_TYPE, **(headers or {})})

@@ -1,0 +1,264 @@
+"""Real PostgreSQL servers: a primary with the project's roles and databases, and a streaming standby of it.
+
+Invariant: full durability as PostgreSQL ships it (fsync, synchronous commit to the local disk); SCRAM on loopback
+TCP for everyone, no Unix socket; passwords appear in no argument list and no log.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from sandbox import ports, processes
+from sandbox.postgres_home import Home
+
+RECORDS = "records"
+ACCOUNTS = "accounts"
+SUPERUSER = "postgres"
+INITDB_WITHIN_S = 30.0
+READY_WITHIN_S = 20.0
+CLONE_WITHIN_S = 60.0
+SLOT_KEEPS_MB_MAX = 512
+
+_SETTINGS = f"""\
+listen_addresses = '{ports.LOOPBACK}'
+unix_socket_directories = ''
+password_encryption = 'scram-sha-256'
+max_connections = 120
+shared_buffers = '64MB'
+jit = off
+max_parallel_workers_per_gather = 0
+wal_level = replica
+max_wal_senders = 5
+max_replication_slots = 5
+max_slot_wal_keep_size = '{SLOT_KEEPS_MB_MAX}MB'
+max_wal_size = '512MB'
+wal_sender_timeout = '2s'
+wal_receiver_timeout = '3s'
+wal_receiver_status_interval = '1s'
+wal_retrieve_retry_interval = '250ms'
+hot_standby = on
+hot_standby_feedback = on
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_error_verbosity = terse
+log_min_error_statement = panic
+log_parameter_max_length = 0
+"""
+# terse, and no statements: an error's DETAIL and statement would write keys and marks into the log.
+
+_WHO_MAY_CONNECT = f"""\
+host all all {ports.LOOPBACK}/32 scram-sha-256
+host replication massar_replicator {ports.LOOPBACK}/32 scram-sha-256
+"""
+
+
+class Passwords(msgspec.Struct, frozen=True):
+    """One random password per database role."""
+
+    postgres: str
+    massar_records: str
+    massar_accounts: str
+    massar_director: str
+    massar_replicator: str
+
+    def __repr__(self) -> str:
+        return "Passwords(…)"
+
+
+def new_passwords() -> Passwords:
+    """Return fresh random passwords."""
+    return Passwords(**{field: secrets.token_hex(24) for field in Passwords.__struct_fields__})
+
+
+class PostgresServer(msgspec.Struct, frozen=True):
+    """A running server; its addresses are what asyncpg takes (`postgresql://…`)."""
+
+    port: int
+    folder: Path
+    passwords: Passwords
+    process: processes.Running
+
+    @property
+    def admin_dsn(self) -> str:
+        """The superuser's address of the database `postgres`."""
+        return self.dsn(SUPERUSER)
+
+    def dsn(self, database: str, role: str = SUPERUSER) -> str:
+        """Return the address of one database for one role."""
+        return dsn(self.port, database, role, self.passwords)
+
+    async def create_database(self, name: str, owner: str = SUPERUSER) -> str:
+        """Create an empty database and return its owner's address."""
+        await self.execute(SUPERUSER, f'CREATE DATABASE "{name}" OWNER "{owner}"')
+        return self.dsn(name, owner)
+
+    async def execute(self, database: str, *statements: str) -> None:
+        """Run statements as the superuser, each in its own transaction."""
+        connection = await asyncpg.connect(self.dsn(database), ssl=False)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def dsn(port: int, database: str, role: str, passwords: Passwords) -> str:
+    """Return the address of a database on the server that listens on `port`."""
+    password: str = getattr(passwords, role)
+    return f"postgresql://{role}:{password}@{ports.LOOPBACK}:{port}/{database}"
+
+
+async def start_primary(
+    *, home: Home, logs: Path, site: str, port: int, passwords: Passwords
+) -> PostgresServer:
+    """Make an empty cluster with the project's roles and its two databases, and return it running."""
+    data = home.data(site)
+    await _initialise(home=home, data=data, logs=logs, site=site, passwords=passwords)
+    server = await launch(home=home, data=data, logs=logs, site=site, port=port, passwords=passwords)
+    try:
+        await _create_roles(server)
+    except BaseException:
+        server.process.kill()
+        raise
+    return server
+
+
+async def start_standby(
+    *, home: Home, logs: Path, site: str, port: int, primary: PostgresServer
+) -> PostgresServer:
+    """Clone `primary` with a replication slot named after the site, and return the copy running and streaming."""
+    data = home.data(site)
+    command = [str(home.binaries / "pg_basebackup"), "--pgdata", str(data), "--write-recovery-conf"]
+    command += [
+        "--create-slot",
+        "--slot",
+        site,
+        "--wal-method",
+        "stream",
+        "--checkpoint",
+        "fast",
+        "--no-sync",
+    ]
+    command += [
+        "--host",
+        ports.LOOPBACK,
+        "--port",
+        str(primary.port),
+        "--username",
+        "massar_replicator",
+        "--no-password",
+    ]
+    password = primary.passwords.massar_replicator
+    await processes.run(
+        command,
+        name=f"{site}-basebackup",
+        log=logs / f"{site}-postgres.log",
+        within_s=CLONE_WITHIN_S,
+        environment={**processes.BARE_ENVIRONMENT, "PGPASSWORD": password},
+        account=home.account,
+    )
+    return await launch(home=home, data=data, logs=logs, site=site, port=port, passwords=primary.passwords)
+
+
+async def launch(
+    *, home: Home, data: Path, logs: Path, site: str, port: int, passwords: Passwords
+) -> PostgresServer:
+    """Start the server of an existing data folder and return once it takes connections."""
+    name = f"{site}-postgres"
+    running = processes.spawn(
+        [
+            str(home.binaries / "postgres"),
+            "-D",
+            str(data),
+            "-c",
+            f"port={port}",
+            "-c",
+            f"cluster_name={site}",
+        ],
+        name=name,
+        log=logs / f"{name}.log",
+        account=home.account,
+        on_parent_death=signal.SIGQUIT,  # an immediate shutdown: the postmaster takes its backends along
+    )
+    try:
+        await processes.ready(running, lambda: _takes_connections(data), within_s=READY_WITHIN_S)
+    except BaseException:
+        running.kill()
+        raise
+    return PostgresServer(port=port, folder=data, passwords=passwords, process=running)
+
+
+async def stop(server: PostgresServer) -> None:
+    """End the server in order, without waiting for its clients."""
+    await server.process.stop(signal.SIGINT)
+
+
+async def _initialise(*, home: Home, data: Path, logs: Path, site: str, passwords: Passwords) -> None:
+    password_file = home.secret(f"{site}.password", passwords.postgres)
+    command = [str(home.binaries / "initdb"), "--pgdata", str(data), "--username", SUPERUSER]
+    command += [
+        "--pwfile",
+        str(password_file),
+        "--auth",
+        "scram-sha-256",
+        "--encoding",
+        "UTF8",
+        "--no-locale",
+    ]
+    command += ["--no-sync", "--no-instructions"]
+    try:
+        await processes.run(
+            command,
+            name=f"{site}-initdb",
+            log=logs / f"{site}-postgres.log",
+            within_s=INITDB_WITHIN_S,
+            account=home.account,
+        )
+    finally:
+        password_file.unlink()
+    (data / "postgresql.conf").write_text(_SETTINGS, encoding="utf-8")
+    (data / "pg_hba.conf").write_text(_WHO_MAY_CONNECT, encoding="utf-8")
+
+
+async def _create_roles(server: PostgresServer) -> None:
+    """Create who may do what: owners of their database, a director that reads states and promotes, a replicator."""
+    words = server.passwords
+    await server.execute(
+        SUPERUSER,
+        f"CREATE ROLE massar_records LOGIN PASSWORD '{words.massar_records}' IN ROLE pg_read_all_stats",
+        f"CREATE ROLE massar_accounts LOGIN PASSWORD '{words.massar_accounts}'",
+        f"CREATE ROLE massar_director LOGIN PASSWORD '{words.massar_director}' IN ROLE pg_monitor",
+        f"CREATE ROLE massar_replicator LOGIN REPLICATION PASSWORD '{words.massar_replicator}'",
+        f"CREATE DATABASE {RECORDS} OWNER massar_records",
+        f"CREATE DATABASE {ACCOUNTS} OWNER massar_accounts",
+        f"REVOKE CONNECT, TEMPORARY ON DATABASE {RECORDS} FROM PUBLIC",
+        f"REVOKE CONNECT, TEMPORARY ON DATABASE {ACCOUNTS} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {RECORDS} TO massar_director",
+    )
+    await server.execute(RECORDS, "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO massar_director")
+
+
+async def raise_fence(server: PostgresServer, *, site: str) -> None:
+    """Write the first fence row, and let the director have that row alone of all the school records."""
+    await server.execute(RECORDS, "GRANT SELECT, INSERT, UPDATE ON fence TO massar_director")
+    connection = await asyncpg.connect(server.dsn(RECORDS), ssl=False)
+    try:
+        await connection.execute(
+            "INSERT INTO fence (id, epoch, site, heard_at) VALUES (1, 1, $1, clock_timestamp())", site
+        )
+    finally:
+        await connection.close()
+
+
+def _takes_connections(data: Path) -> bool:
+    """Read what the server itself says in the last line of its pid file."""
+    try:
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[7].strip() in {"ready", "standby"}

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx
+import msgspec
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from datacenters.assertion import sign
+from datacenters.sender_keys import read_private_key
+from sandbox import ports
+from sandbox.datacenter import contract
+from sandbox.datacenter.app import create_datacenter
+from sandbox.datacenter.settings import Secret, Settings
+from tests.conformance import seed
+from tests.conformance.ground import EPOCH, HEARD, SITE
+from tests.sandbox.datacenter.conftest import Told
+
+
+class Gateway:
+    """Speaks to a datacenter that runs inside the test."""
+
+    def __init__(self, client: httpx.AsyncClient, settings: Settings) -> None:
+        self.client = client
+        self._key = read_private_key(settings.assertion_keys_dir / f"gateway-{SITE}.pem")
+
+    async def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> httpx.Response:
+        token = sign(
+            key=self._key, site=SITE, audience=f"datacenter:{SITE}", subject=seed.TEACHER, role="teacher",
+            method=method, target=target, body=body, epoch=EPOCH, now=time.time(),
+        )  # fmt: skip
+        signed = {"Massar-Epoch": str(EPOCH), "Massar-Assertion": token}
+        return await self.client.request(method, target, content=body, headers={**signed, **headers})
+
+
+@asynccontextmanager
+async def served(settings: Settings, told: Told) -> AsyncIterator[Gateway]:
+    """A datacenter in this very task: a lifespan begins and ends in one."""
+    app = create_datacenter(settings, log=told.log)
+    transport = httpx.ASGITransport(app=cast("Any", app), raise_app_exceptions=False)
+    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://datacenter") as client:
+        yield Gateway(client, settings)
+
+
+async def test_a_request_is_one_line_without_ids_or_names(settings: Settings, told: Told) -> None:
+    async with served(settings, told) as gateway:
+        target = f"/v1/people/{seed.MOTHER}/profile?view=self"
+        assert (await gateway.ask("GET", target)).status_code == 200
+        assert (await gateway.ask("GET", f"/v1/people/{seed.NOBODY}/profile?view=self")).status_code == 404
+        lines = [
+            {name: event[name] for name in ("event", "method", "route", "status", "slug")}
+            for event in told.events
+        ]
+        route = {"event": "answered", "method": "GET", "route": "/v1/people/{subject}/profile"}
+        assert lines == [
+            {**route, "status": 200, "slug": None},
+            {**route, "status": 404, "slug": "not-found"},
+        ]
+        assert not any(
+            word in str(told.events) for word in (seed.MOTHER, seed.NOBODY, seed.PUPIL, "Synthétique")
+        )
+
+
+async def test_a_mistake_of_ours_is_said_without_what_it_was_about(
+    settings: Settings, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(settings, told) as gateway:
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise LookupError(seed.MOTHER)
+
+        monkeypatch.setattr("sandbox.datacenter.answers.etag", broken)
+        answer = await gateway.ask("GET", f"/v1/people/{seed.MOTHER}/profile?view=self")
+        assert (answer.status_code, answer.json()["slug"]) == (500, "internal")
+        assert answer.headers["content-type"] == "application/problem+json"
+        (event,) = (event for event in told.events if event["event"] == "internal")
+        assert (event["error"], event["where"].partition(":")[0]) == ("LookupError", "sandbox.datacenter.app")
+        assert seed.MOTHER not in str(told.events) + answer.text
+
+
+async def test_a_value_the_records_refuse_is_the_callers_mistake_and_one_line_for_us(
+    settings: Settings, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "Synthétique\x00"
+
+    async def hostile(connection: AsyncConnection, _: Any) -> None:
+        await connection.execute(text("SELECT CAST(:v AS text)"), {"v": secret})
+
+    target = "/v1/calendar?view=public"
+    (read,) = (one for one in contract.READS if one.path == "/v1/calendar")
+    monkeypatch.setattr("sandbox.datacenter.app.READS", (msgspec.structs.replace(read, find=hostile),))
+    async with served(settings, told) as gateway:
+        answer = await gateway.ask("GET", target)
+        assert (answer.status_code, answer.json()["slug"]) == (400, "bad-request")
+        assert answer.headers["massar-position"]
+        (line,) = (event for event in told.events if event["event"] == "value refused by the records")
+        assert line["sqlstate"].startswith("22")
+        assert "Synth" not in str(told.events) + answer.text
+        told.events.clear()
+        assert (await gateway.ask("GET", target + "&more=1")).status_code == 400
+        assert [event["event"] for event in told.events] == ["answered"]
+
+
+async def test_a_write_is_done_in_process_and_answers_its_position(
+    settings: Settings, told: Told, engine: AsyncEngine
+) -> None:
+    async with served(settings, told) as gateway:
+        async with engine.begin() as connection:
+            await connection.execute(text(HEARD))
+        body = msgspec.json.encode({"subject": "MATH", "text": "In process", "due_on": "2026-11-30"})
+        answer = await gateway.ask(
+            "POST", f"/v1/classes/{seed.CLASS}/homework", body, **{"Idempotency-Key": "in process"}
+        )
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM homework WHERE body = 'In process'"))
+        assert answer.status_code == 201
+        assert answer.headers["massar-position"].startswith("1-")
+
+
+async def test_without_postgresql_it_starts_and_says_so(settings: Settings, told: Told) -> None:
+    nowhere = Secret(f"postgresql://u:p@127.0.0.1:{ports.free_ports(1)[0]}/records")
+    async with served(msgspec.structs.replace(settings, records_dsn=nowhere), told) as gateway:
+        answer = await gateway.ask("GET", "/v1/calendar?view=public")
+        assert (answer.status_code, answer.json()["slug"], answer.headers["retry-after"]) == (
+            503,
+            "records-unavailable",
+            "1",
+        )
+        assert "massar-position" not in answer.headers
+        assert (await gateway.client.get("/health")).status_code == 503
+
+
+async def test_what_litestar_refuses_is_a_problem_too(settings: Settings, told: Told) -> None:
+    async with served(settings, told) as gateway:
+        for method, path, status in (
+            ("GET", "/nowhere", 404),
+            ("PUT", "/health", 405),
+            ("GET", "/v1//calendar", 404),
+        ):
+            answer = await gateway.client.request(method, path)
+            assert (answer.status_code, answer.headers["content-type"]) == (
+                status,
+                "application/problem+json",
+            )
+
+
+async def test_the_epoch_of_every_answer_is_the_highest_known(
+    settings: Settings, told: Told, connection: AsyncConnection
+) -> None:
+    async with served(settings, told) as gateway:
+        assert (await gateway.client.get("/nowhere")).headers["massar-epoch"] == "0"
+        await gateway.ask("GET", "/v1/calendar?view=public")
+        assert (await gateway.client.get("/nowhere")).headers["massar-epoch"] == str(EPOCH)
