@@ -1,0 +1,94 @@
+"""The ground of a measurement: a real sandbox, a signed-in pupil, and the environment of its gateway.
+
+Invariant: everything started here ends with this process; the sandbox shares the load's core, never the server's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import msgspec
+
+from sandbox import folder, processes
+from sandbox.postgres import RECORDS
+
+PUPILS = 400
+READY_WITHIN_S = 120.0
+POLL_S = 0.1
+CLIENT_WAIT_S = 10.0
+SITE = "rabat"
+# A whole week is about 4 KB. So many lessons of it are the 1.4 KB that this measurement is about.
+LESSONS_KEPT = 6
+_SANDBOX = (sys.executable, "-P", "-m", "gateway", "sandbox")
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What a server variant needs to serve; `token` may read `path`, whose answer is `body`."""
+
+    environment: dict[str, str]
+    token: str
+    path: str
+    body: bytes
+
+
+@asynccontextmanager
+async def country(directory: Path, base: dict[str, str]) -> AsyncIterator[Ground]:
+    """A running sandbox in `directory`; `base` is the environment it starts with."""
+    place = directory / "country"
+    ready_file = directory / "ready.json"
+    command = [*_SANDBOX, "--dir", str(place), "--pupils", str(PUPILS), "--ready-file", str(ready_file)]
+    running = processes.spawn(
+        command,
+        name="sandbox",
+        log=directory / "sandbox.log",
+        environment={**base, "MASSAR_DIE_WITH_PARENT": "1"},
+    )
+    try:
+        await processes.ready(running, ready_file.exists, within_s=READY_WITHIN_S, poll_s=POLL_S)
+        table = folder.read_table(place)
+        student = table.accounts["student"]
+        await _shorten_week(table.databases[SITE][RECORDS], student["class_id"])
+        async with httpx.AsyncClient(
+            base_url=table.gateways[SITE], timeout=CLIENT_WAIT_S, trust_env=False
+        ) as client:
+            token = await _sign_in(client, student)
+            path = f"/v1/pupils/{student['pupil_id']}/timetable"
+            read = await client.get(path, headers={"authorization": f"Bearer {token}"})
+            read.raise_for_status()
+        yield Ground(environment=_environment(table), token=token, path=path, body=read.content)
+    finally:
+        await running.stop(within_s=15.0)
+
+
+async def _shorten_week(records: str, class_id: str) -> None:
+    """Leave the class its first LESSONS_KEPT lessons, before anybody has read its timetable."""
+    connection = await asyncpg.connect(records, ssl=False)
+    try:
+        await connection.execute(
+            "DELETE FROM lessons WHERE class_id = $1 AND (day, start_at) NOT IN"
+            " (SELECT day, start_at FROM lessons WHERE class_id = $1 ORDER BY day, start_at LIMIT $2)",
+            class_id,
+            LESSONS_KEPT,
+        )
+    finally:
+        await connection.close()
+
+
+async def _sign_in(client: httpx.AsyncClient, account: dict[str, str]) -> str:
+    wanted = {name: account[name] for name in ("app", "login", "password")}
+    device = {"id": "bench", "name": "bench"}
+    answer = await client.post("/v1/auth/tokens", json={"grant": "password", **wanted, "device": device})
+    answer.raise_for_status()
+    return str(answer.json()["access_token"])
+
+
+def _environment(table: folder.Table) -> dict[str, str]:
+    """What the sandbox's own gateway was started with. Source: proc_pid_environ(5)."""
+    gateway = next(row.who for row in table.living() if row.name == f"{SITE}-gateway")
+    pairs = Path(f"/proc/{gateway.pid}/environ").read_text(encoding="utf-8").split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if pair)

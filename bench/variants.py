@@ -1,0 +1,73 @@
+"""What the edge is compared with: the same gateway without it, and the bare server under both.
+
+Invariant: each variant is served with exactly the options of `gateway.serve`; only what answers differs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+from unittest import mock
+
+from granian import Granian
+
+from gateway import asgi, serve
+from gateway.edge import Message, Receive, Scope, Send
+from gateway.hot_routes import HotRoutes
+
+FLOOR_BODY_VARIABLE = "BENCH_FLOOR_BODY_BYTES"
+_FLOOR_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"etag", b'"AAAAAAAAAAAAAAAAAAAAAAAA"'),
+    (b"cache-control", b"private, no-cache"),
+    (b"vary", b"Accept-Encoding, Authorization"),
+    (b"last-modified", b"Tue, 01 Sep 2026 08:00:00 GMT"),
+    (b"massar-request-id", b"000000000000-00000"),
+    (b"massar-epoch", b"1"),
+    (b"massar-mode", b"normal"),
+    (b"cache-status", b"massar; hit; detail=memory"),
+    (b"age", b"1"),
+]
+
+
+def without_edge() -> Any:
+    """The gateway with no route answered before the router: guard, handler and cache do all of it."""
+    edge = asgi.build()
+    edge._hot_routes = HotRoutes(())  # noqa: SLF001 - the one difference that is measured
+    return edge
+
+
+def floor() -> Any:
+    """Two ready messages, nothing checked: what the server itself costs."""
+    body = floor_body(int(os.environ[FLOOR_BODY_VARIABLE]))
+    start: Message = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [*_FLOOR_HEADERS, (b"content-length", b"%d" % len(body))],
+    }
+    rest: Message = {"type": "http.response.body", "body": body, "more_body": False}
+
+    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send(start)
+            await send(rest)
+
+    return answer
+
+
+def floor_body(size_bytes: int) -> bytes:
+    """What the floor answers with."""
+    return b"x" * size_bytes
+
+
+def _serve(variant: str) -> None:
+    def aimed_here(_target: str, **options: Any) -> Any:
+        return Granian(f"bench.variants:{variant}", **options)
+
+    with mock.patch("granian.Granian", aimed_here):
+        serve.run_part("workers", os.environ)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
