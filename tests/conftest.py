@@ -57,7 +57,11 @@ async def etcd_server(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> A
     """A single etcd member that the whole session shares: use a key prefix of your own."""
     executable = etcd.binary(os.environ.get("MASSAR_ETCD_BIN"), search_path=os.environ.get("PATH", ""))
     (server,) = await etcd.start(
-        etcd.cluster(["tests"]), folder=tmp_path_factory.mktemp("etcd"), logs=logs, executable=executable
+        etcd.cluster(["tests"]),
+        folder=tmp_path_factory.mktemp("etcd"),
+        logs=logs,
+        executable=executable,
+        fsync=False,  # no test of these loses the machine; a stalled disk must fail none of them
     )
     yield server
     await server.process.stop()
