@@ -41,7 +41,13 @@ class Terminal:
         self._master, slave = os.openpty()
         without_ci = {name: value for name, value in environment().items() if name != "CI"}
         process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=without_ci
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=without_ci,
+            preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - one system call, no lock taken
         )
         os.close(slave)
         log.touch()
@@ -127,6 +133,11 @@ async def told_demo(folder_of_its_own: Path) -> AsyncIterator[ToldDemo]:
         terminal.process.kill()
         proc.kill_trees(everything)
         terminal.close()
+
+
+def _hear_ctrl_c() -> None:
+    """As in a terminal, also when this suite runs in the background of a shell, whose jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def _ctrl_c(terminal: Terminal) -> int:
