@@ -19,10 +19,10 @@ import structlog
 
 from datacenters import control, etcd_keys, observations, promotion, record, verdict
 from datacenters.etcd import Etcd, EtcdRefused, EtcdUnavailable
-from datacenters.fence import Fence, Step, connect, step
-from datacenters.position import render
-from datacenters.record import Phase, Record, Refusal
+from datacenters.fence import Fence, Step, step
+from datacenters.record import Record, Refusal
 from datacenters.sites import Site, Sites, with_datacenter
+from datacenters.taking_over import Takeover
 from datacenters.verdict import Judgement, Observation
 from datacenters.word import Word
 
@@ -84,6 +84,7 @@ class Director:
         own = sites.get(site)
         self._private_url = own.private_url if own else None
         self._dsn = dsn
+        self._takeover = Takeover(dsn, site=site, by=self._by, clock=clock) if dsn else None
         self._tick_s = tick_s
         self._clock = clock
         self._monotonic = monotonic
@@ -105,7 +106,7 @@ class Director:
                 group.create_task(self._repeat(self._confer, "confer"))
                 if self._dsn:
                     group.create_task(self._keep_fence(Fence(self._dsn)))
-                    group.create_task(self._repeat(self._promote_when_named, "promote"))
+                    group.create_task(self._repeat(self._take_over_when_named, "take over"))
         finally:
             await self._prober.aclose()
 
@@ -214,56 +215,27 @@ class Director:
         self._word.hear(control.Held(record=after, raw=record.encode(after)), asked_at=asked_at)
         return True
 
-    async def _promote_when_named(self) -> None:
-        """Promote the own PostgreSQL when the record, read again just now, names this site as target."""
+    async def _take_over_when_named(self) -> None:
+        """Go one step further with a take-over for which the record names this site."""
         await self._word.news.wait()
         self._word.news.clear()
-        named = self._word.record
-        if (
-            named is None
-            or named.phase is not Phase.PROMOTING
-            or named.target != self._site
-            or self._dsn is None
-        ):
+        if self._takeover is None or not self._takeover.named(self._word.record):
             return
         # Until it is done, every further round tries again.
         self._word.news.set()
         asked_at = self._monotonic()
         held = await control.read(self._etcd)
         self._word.hear(held, asked_at=asked_at)
-        if held is None or (held.record.phase, held.record.target) != (Phase.PROMOTING, self._site):
+        if held is None or not self._takeover.named(held.record):
             return
-        switch = await self._take_over(self._dsn, epoch=held.record.epoch)
         asked_at = self._monotonic()
-        after = record.activate(
-            held.record, site=self._site, switch_position=render(switch.ended), now=self._clock(), by=self._by
-        )
+        after = await self._takeover.step(held.record, word_age_s=self._word.age_s)
         if isinstance(after, Record) and await self._write(held, after, asked_at=asked_at):
             self._say(
-                "promotion",
-                f"done {after.epoch}",
-                f"{self._site} is active at epoch {after.epoch}; the old history ended at {after.switch_position}",
-                source=switch.source,
+                "take-over",
+                f"{after.epoch} {after.phase}",
+                f"{self._site}: {after.phase} at epoch {after.epoch}",
             )
-
-    async def _take_over(self, dsn: str, *, epoch: int) -> promotion.Switch:
-        connection = await connect(dsn, statement_s=promotion.STATEMENT_S)
-        try:
-            switch = await promotion.promote(connection)
-        finally:
-            connection.terminate()
-        fence = Fence(dsn)
-        try:
-            row = await fence.look()
-            await fence.raise_to(epoch=epoch, site=self._site, heard_at=row.heard_at(self._word.age_s()))
-            row = await fence.look()
-        finally:
-            fence.drop()
-        if (row.epoch, row.site) != (epoch, self._site):
-            raise promotion.PromotionFailed(
-                f"the fence stands at epoch {row.epoch} of {row.site}, not at {epoch}"
-            )
-        return switch
 
     async def _keep_fence(self, fence: Fence) -> None:
         try:

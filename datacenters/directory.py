@@ -16,7 +16,7 @@ import structlog
 from datacenters import etcd_keys, record
 from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import POLL_S, PrefixFeed
-from datacenters.record import Phase, Record
+from datacenters.record import TAKEOVER_PHASES, Phase, Record
 from datacenters.sites import Sites, with_datacenter
 
 ETCD_SILENT_MAX_S = 3.0
@@ -106,7 +106,7 @@ class Directory:
         """The datacenters in the order a read tries them: the declared truth first."""
         if self._record is None:
             return self._datacenters
-        promoted = self._record.target if self._record.phase is Phase.PROMOTING else None
+        promoted = self._record.target if self._record.phase in TAKEOVER_PHASES else None
         first = promoted or self._record.active
         return tuple(sorted(self._datacenters, key=lambda name: name != first))
 

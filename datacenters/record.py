@@ -18,7 +18,8 @@ MOVES_KEPT_MAX = 16
 class Phase(StrEnum):
     """Where a change of the active datacenter stands.
 
-    FREEZING, SEALING, REPLAYING belong to the planned switchover and the write journal.
+    FREEZING and SEALING come first in a planned switchover: writes wait, then the target catches up. PROMOTING begins
+    with the claim, REPLAYING ends it: the journal's writes that the target lacks are done there.
     """
 
     ACTIVE = "ACTIVE"
@@ -31,21 +32,38 @@ class Phase(StrEnum):
 
 
 SERVING_PHASES = frozenset({Phase.ACTIVE, Phase.HOLD})
+# Until the claim the old epoch stands, so that turning back needs nothing but a new one.
+FREEZE_PHASES = frozenset({Phase.FREEZING, Phase.SEALING})
+TAKEOVER_PHASES = frozenset({Phase.PROMOTING, Phase.REPLAYING})
+
+
+class OtherWriters(StrEnum):
+    """How programs beside the gateway write to the active datacenter, whose writes no journal holds."""
+
+    NONE = "none"
+    SYNCHRONOUS = "synchronous"
+    ASYNCHRONOUS = "asynchronous"
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What may happen without a human: `auto` moves at all, at least `dwell_s` apart, so many in 24 hours."""
+    """What may happen without a human: `auto` moves at all, at least `dwell_s` apart, so many in 24 hours.
+
+    With ASYNCHRONOUS `other_writers` a move may lose what they wrote, so that a human has to decide.
+    """
 
     auto: bool = True
     dwell_s: int = 900
     moves_per_day: int = 2
+    other_writers: OtherWriters = OtherWriters.NONE
 
 
 class Record(msgspec.Struct, frozen=True):
     """The declared state; `decided_at` and `moves` (recent automatic moves) are Unix seconds.
 
-    While a move is under way `active` is still the old site and `target` the one being promoted.
+    While a move is under way `active` is still the old site and `target` the one being promoted; `planned` when it
+    began as a switchover, whose target must have replayed up to `frozen_position` before it claims.
     Positions of the previous epoch beyond `switch_position` (`timeline-lsn`, decimal) are distrusted.
+    While `protected`, no write is acknowledged without its journal record.
     """
 
     epoch: int
@@ -59,6 +77,9 @@ class Record(msgspec.Struct, frozen=True):
     switch_position: str | None = None
     policy: Policy = Policy()
     moves: tuple[float, ...] = ()
+    planned: bool = False
+    frozen_position: str | None = None
+    protected: bool = True
 
     @property
     def serving(self) -> str | None:
@@ -120,15 +141,21 @@ def rules(record: Record, *, target: str, now: float) -> tuple[Rule, ...]:
     since_s = None if last is None else max(0.0, now - last)
     recent = sum(1 for moved_at in record.moves if now - moved_at < DAY_S)
     held = record.phase is Phase.HOLD
-    idle = record.phase in SERVING_PHASES
     return (
-        Rule("other-site", target != record.active, f"{target} is not the active site {record.active}"),
+        *order_rules(record, target=target),
         Rule("auto", policy.auto, f"automatic moves are {'on' if policy.auto else 'off'} in the policy"),
         Rule("not-held", not held, "a human holds the record" if held else "no human holds the record"),
         Rule(
-            "idle",
-            idle,
-            f"no change is under way (phase {record.phase})" if idle else f"phase {record.phase}",
+            "other-writers",
+            policy.other_writers is not OtherWriters.ASYNCHRONOUS,
+            f"writes of other programs: {policy.other_writers}",
+        ),
+        Rule(
+            "protected",
+            record.protected,
+            "every acknowledged write is in the journal or at the standby"
+            if record.protected
+            else "writes are acknowledged without a journal record: a move may lose some",
         ),
         Rule(
             "dwell",
@@ -145,47 +172,156 @@ def rules(record: Record, *, target: str, now: float) -> tuple[Rule, ...]:
     )
 
 
+def order_rules(record: Record, *, target: str) -> tuple[Rule, ...]:
+    """The rules that bind a human's order as well."""
+    idle = record.phase in SERVING_PHASES
+    return (
+        Rule("other-site", target != record.active, f"{target} is not the active site {record.active}"),
+        Rule(
+            "idle",
+            idle,
+            f"no change is under way (phase {record.phase})" if idle else f"phase {record.phase}",
+        ),
+    )
+
+
 def claim(
     record: Record, *, target: str, reason: str, evidence: dict[str, Any], now: float, by: str
 ) -> Record | Refusal:
-    """The record by which `target` takes over at the next epoch, when every rule of the record holds.
+    """The record by which `target` takes over by itself at the next epoch, when every rule of the record holds.
 
     From the instant it is written nothing at the old epoch may be acknowledged: the claim is the seal.
     """
-    broken = [rule.sentence for rule in rules(record, target=target, now=now) if not rule.holds]
-    if broken:
-        return Refusal("; ".join(broken))
+    refusal = _broken(rules(record, target=target, now=now))
+    if refusal is not None:
+        return refusal
     remembered_s = max(DAY_S, record.policy.dwell_s)
     kept = [moved_at for moved_at in record.moves if now - moved_at < remembered_s]
-    return msgspec.structs.replace(
+    claimed = _claimed(record, target=target, reason=reason, evidence=evidence, now=now, by=by)
+    return msgspec.structs.replace(claimed, moves=(*kept, now)[-MOVES_KEPT_MAX:])
+
+
+def failover(
+    record: Record, *, target: str, reason: str, evidence: dict[str, Any], now: float, by: str
+) -> Record | Refusal:
+    """The claim that a human orders: neither dwell nor count nor a hold stands against it."""
+    return _broken(order_rules(record, target=target)) or _claimed(
+        record, target=target, reason=reason, evidence=evidence, now=now, by=by
+    )
+
+
+def freeze(
+    record: Record, *, target: str, reason: str, evidence: dict[str, Any], now: float, by: str
+) -> Record | Refusal:
+    """The record by which a planned switchover to `target` begins: from now on writes wait at the gateways."""
+    if not record.protected:
+        return Refusal("writes are acknowledged without a journal record; rebuild the standby first")
+    return _broken(order_rules(record, target=target)) or msgspec.structs.replace(
         record,
-        epoch=record.epoch + 1,
-        phase=Phase.PROMOTING,
+        phase=Phase.FREEZING,
         target=target,
+        planned=True,
+        frozen_position=None,
         reason=reason,
         evidence=evidence,
         decided_by=by,
         decided_at=now,
-        switch_position=None,
-        moves=(*kept, now)[-MOVES_KEPT_MAX:],
     )
 
 
-def activate(record: Record, *, site: str, switch_position: str, now: float, by: str) -> Record | Refusal:
-    """The record by which `site`, promoted, begins to serve at the claimed epoch."""
+def seal(record: Record, *, site: str, frozen_position: str, now: float, by: str) -> Record | Refusal:
+    """The frozen record once the active `site` takes no write any more and stands at `frozen_position`."""
+    if record.phase is not Phase.FREEZING:
+        return Refusal(f"nothing is being frozen (phase {record.phase})")
+    if record.active != site:
+        return Refusal(f"{record.active} is being frozen, not {site}")
+    return msgspec.structs.replace(
+        record, phase=Phase.SEALING, frozen_position=frozen_position, decided_by=by, decided_at=now
+    )
+
+
+def claim_sealed(record: Record, *, site: str, now: float, by: str) -> Record | Refusal:
+    """The record by which `site` takes over in a planned switchover, having replayed to the frozen position."""
+    if record.phase is not Phase.SEALING:
+        return Refusal(f"nothing is sealed (phase {record.phase})")
+    if record.target != site:
+        return Refusal(f"{record.target} is to take over, not {site}")
+    return _claimed(
+        record, target=site, reason=record.reason, evidence=record.evidence, now=now, by=by, planned=True
+    )
+
+
+def begin_replay(record: Record, *, site: str, switch_position: str, now: float, by: str) -> Record | Refusal:
+    """The record once `site` is promoted: what the journal holds beyond `switch_position` is done there next."""
     if record.phase is not Phase.PROMOTING:
         return Refusal(f"no promotion is under way (phase {record.phase})")
     if record.target != site:
         return Refusal(f"{record.target} is being promoted, not {site}")
     return msgspec.structs.replace(
+        record, phase=Phase.REPLAYING, switch_position=switch_position, decided_by=by, decided_at=now
+    )
+
+
+def activate(record: Record, *, site: str, now: float, by: str) -> Record | Refusal:
+    """The record by which `site`, promoted and with the journal replayed, begins to serve at the claimed epoch."""
+    if record.phase is not Phase.REPLAYING:
+        return Refusal(f"no replay is under way (phase {record.phase})")
+    if record.target != site:
+        return Refusal(f"{record.target} replays the journal, not {site}")
+    return msgspec.structs.replace(
         record,
         phase=Phase.ACTIVE,
         active=site,
         target=None,
+        planned=False,
+        frozen_position=None,
         decided_by=by,
         decided_at=now,
-        switch_position=switch_position,
     )
+
+
+def abort(record: Record, *, reason: str, now: float, by: str) -> Record | Refusal:
+    """The record by which a move is given up: the same site goes on under a new epoch.
+
+    Nothing was acknowledged at the epoch that is given up, so the old active site has everything.
+    """
+    if record.phase not in FREEZE_PHASES | TAKEOVER_PHASES:
+        return Refusal(f"no move is under way (phase {record.phase})")
+    return msgspec.structs.replace(
+        record,
+        epoch=record.epoch + 1,
+        phase=Phase.ACTIVE,
+        target=None,
+        planned=False,
+        frozen_position=None,
+        switch_position=None,
+        reason=reason,
+        decided_by=by,
+        decided_at=now,
+    )
+
+
+def stop_writes(record: Record, *, reason: str, now: float, by: str) -> Record | Refusal:
+    """The record at which no site takes writes until a human lets it; reads go on."""
+    if record.phase not in SERVING_PHASES:
+        return Refusal(f"only a serving record can stop writes (phase {record.phase})")
+    return msgspec.structs.replace(
+        record, phase=Phase.READ_ONLY, reason=reason, decided_by=by, decided_at=now
+    )
+
+
+def allow_writes(record: Record, *, reason: str, now: float, by: str) -> Record | Refusal:
+    """The record at which the same site takes writes again."""
+    if record.phase is not Phase.READ_ONLY:
+        return Refusal(f"writes are not stopped (phase {record.phase})")
+    return msgspec.structs.replace(record, phase=Phase.ACTIVE, reason=reason, decided_by=by, decided_at=now)
+
+
+def protect(record: Record, *, protected: bool, reason: str, now: float, by: str) -> Record | Refusal:
+    """The record with the journal asked for (or, when it has outgrown its bound, no longer asked for)."""
+    if record.phase not in SERVING_PHASES or record.protected is protected:
+        return Refusal(f"protected is {record.protected} in phase {record.phase}")
+    return msgspec.structs.replace(record, protected=protected, reason=reason, decided_by=by, decided_at=now)
 
 
 def hold(record: Record, *, reason: str, now: float, by: str) -> Record | Refusal:
@@ -200,3 +336,32 @@ def release(record: Record, *, reason: str, now: float, by: str) -> Record | Ref
     if record.phase is not Phase.HOLD:
         return Refusal(f"nothing is held (phase {record.phase})")
     return msgspec.structs.replace(record, phase=Phase.ACTIVE, reason=reason, decided_by=by, decided_at=now)
+
+
+def _broken(asked: tuple[Rule, ...]) -> Refusal | None:
+    broken = [rule.sentence for rule in asked if not rule.holds]
+    return Refusal("; ".join(broken)) if broken else None
+
+
+def _claimed(
+    record: Record,
+    *,
+    target: str,
+    reason: str,
+    evidence: dict[str, Any],
+    now: float,
+    by: str,
+    planned: bool = False,
+) -> Record:
+    return msgspec.structs.replace(
+        record,
+        epoch=record.epoch + 1,
+        phase=Phase.PROMOTING,
+        target=target,
+        planned=planned,
+        reason=reason,
+        evidence=evidence,
+        decided_by=by,
+        decided_at=now,
+        switch_position=None,
+    )

@@ -141,7 +141,9 @@ async def start(
     servers: list[EtcdServer] = []
     try:
         servers.extend(
-            _launch(member, members, executable=executable, folder=folder / member.name, logs=logs, fsync=fsync)
+            _launch(
+                member, members, executable=executable, folder=folder / member.name, logs=logs, fsync=fsync
+            )
             for member in members
         )
         await asyncio.gather(*(wait_ready(server) for server in servers))

@@ -234,6 +234,7 @@ async def test_two_sites_without_an_answer_move_the_active_role(world: World) ->
     assert [row.after.phase for row in await control.audit(world.etcd)] == [
         Phase.ACTIVE,
         Phase.PROMOTING,
+        Phase.REPLAYING,
         Phase.ACTIVE,
     ]
     await eventually(lambda: world.open_at(2, "marrakech"), within_s=5)

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from datacenters import record
-from datacenters.record import Phase, Policy, Record
+from datacenters.record import OtherWriters, Phase, Policy, Record
 from datacenters.verdict import Health, Look, Observation
 
 SITES = ("rabat", "marrakech")
@@ -45,7 +45,11 @@ OBSERVATIONS = st.fixed_dictionaries(
 )
 
 POLICIES = st.builds(
-    Policy, auto=st.booleans(), dwell_s=st.integers(0, 100_000), moves_per_day=st.integers(0, 4)
+    Policy,
+    auto=st.booleans(),
+    dwell_s=st.integers(0, 100_000),
+    moves_per_day=st.integers(0, 4),
+    other_writers=st.sampled_from(OtherWriters),
 )
 RECORDS = st.builds(
     Record,
@@ -60,6 +64,9 @@ RECORDS = st.builds(
     switch_position=st.none() | st.just("1-7"),
     policy=POLICIES,
     moves=st.lists(st.floats(NOW - 200_000, NOW + 1000), max_size=5).map(tuple),
+    planned=st.booleans(),
+    frozen_position=st.none() | st.just("1-7"),
+    protected=st.booleans(),
 )
 
 

@@ -118,14 +118,21 @@ class Country(RuleBasedStateMachine):
             site.epoch, site.owner, site.heard_at = self.held.record.epoch, name, self.now
 
     @rule(name=SITE)
+    def begins_its_replay(self, name: str) -> None:
+        site = self.sites[name]
+        seen = site.word.held
+        if seen is None or not site.connected or site.in_recovery or site.epoch != seen.record.epoch:
+            return
+        after = record.begin_replay(seen.record, site=name, switch_position="1-1", now=self.now, by=name)
+        self._write(seen, after)
+
+    @rule(name=SITE)
     def activates(self, name: str) -> None:
         site = self.sites[name]
         seen = site.word.held
         if seen is None or not site.connected or site.in_recovery or site.epoch != seen.record.epoch:
             return
-        self._write(
-            seen, record.activate(seen.record, site=name, switch_position="1-1", now=self.now, by=name)
-        )
+        self._write(seen, record.activate(seen.record, site=name, now=self.now, by=name))
 
     @rule(name=SITE)
     def looks_after_its_fence(self, name: str) -> None:

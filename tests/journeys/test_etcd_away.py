@@ -117,7 +117,13 @@ async def test_a_hold_keeps_the_active_datacenter_until_it_is_released(broken: B
         moved_s = time.monotonic() - released_at
     rows = await audited(broken.country.addresses.etcd)
     steps = [(row.after.epoch, row.after.phase) for row in rows if row.before is not None]
-    assert steps == [(1, Phase.HOLD), (1, Phase.ACTIVE), (2, Phase.PROMOTING), (2, Phase.ACTIVE)]
+    assert steps == [
+        (1, Phase.HOLD),
+        (1, Phase.ACTIVE),
+        (2, Phase.PROMOTING),
+        (2, Phase.REPLAYING),
+        (2, Phase.ACTIVE),
+    ]
     print(
         f"\nthe hold was named {refused_s:.1f} s after the kill; released, Marrakech wrote after {moved_s:.1f} s"
     )

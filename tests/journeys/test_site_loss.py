@@ -132,10 +132,11 @@ async def test_operators_are_told_what_stands_and_why_nothing_moves_again(told: 
 async def test_the_change_is_audited_with_its_evidence(told: ToldDemo) -> None:
     members = [url for url in told.table.etcd if url != told.table.etcd[0]]  # Rabat's died with it
     rows = [row for row in await audited(members) if row.after.epoch == 2]
-    (claimed, activated) = rows
+    (claimed, replaying, activated) = rows
     assert claimed.before is not None
     assert (claimed.before.epoch, claimed.before.active) == (1, "rabat")
     assert (claimed.after.phase, claimed.after.target) == (Phase.PROMOTING, "marrakech")
+    assert (replaying.after.phase, replaying.after.target) == (Phase.REPLAYING, "marrakech")
     assert (activated.after.phase, activated.after.active) == (Phase.ACTIVE, "marrakech")
     assert activated.after.switch_position is not None
     for row in rows:
@@ -156,7 +157,7 @@ async def test_workers_follow_the_record_at_once(told: ToldDemo) -> None:
         event["phase"]: instant(event)
         for event in said(told.directory, "marrakech-gateway", event="record", epoch=2)
     }
-    assert set(followed) == {"PROMOTING", "ACTIVE"}
+    assert set(followed) == {"PROMOTING", "REPLAYING", "ACTIVE"}
     took_s = {phase: followed[phase.value] - at for phase, at in decided.items()}
     print(
         "\n" + ", ".join(f"{phase}: followed within {1000 * took:.0f} ms" for phase, took in took_s.items())
