@@ -45,16 +45,31 @@ class OtherWriters(StrEnum):
     ASYNCHRONOUS = "asynchronous"
 
 
+class Protection(StrEnum):
+    """What stands behind an acknowledged write until the standby has it.
+
+    JOURNAL: its journal record. NONE: nothing, the journal has reached its bound. RETURNING: records are written again,
+    but the standby may still lack writes of the time without.
+    """
+
+    JOURNAL = "journal"
+    NONE = "none"
+    RETURNING = "returning"
+
+
 class Policy(msgspec.Struct, frozen=True):
     """What may happen without a human: `auto` moves at all, at least `dwell_s` apart, so many in 24 hours.
 
     With ASYNCHRONOUS `other_writers` a move may lose what they wrote, so that a human has to decide.
+    Beyond `journal_records_max` records, or with more than `journal_bytes_max` bytes in etcd, writes go on unprotected.
     """
 
     auto: bool = True
     dwell_s: int = 900
     moves_per_day: int = 2
     other_writers: OtherWriters = OtherWriters.NONE
+    journal_records_max: int = 100_000
+    journal_bytes_max: int = 1 << 30
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -63,7 +78,7 @@ class Record(msgspec.Struct, frozen=True):
     While a move is under way `active` is still the old site and `target` the one being promoted; `planned` when it
     began as a switchover, whose target must have replayed up to `frozen_position` before it claims.
     Positions of the previous epoch beyond `switch_position` (`timeline-lsn`, decimal) are distrusted.
-    While `protected`, no write is acknowledged without its journal record.
+    `protection` says what a write is acknowledged on beside the active datacenter's commit.
     """
 
     epoch: int
@@ -79,7 +94,7 @@ class Record(msgspec.Struct, frozen=True):
     moves: tuple[float, ...] = ()
     planned: bool = False
     frozen_position: str | None = None
-    protected: bool = True
+    protection: Protection = Protection.JOURNAL
 
     @property
     def serving(self) -> str | None:
@@ -101,6 +116,11 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+_PROTECTED_NEXT = {
+    Protection.JOURNAL: Protection.NONE,
+    Protection.NONE: Protection.RETURNING,
+    Protection.RETURNING: Protection.JOURNAL,
+}
 _decoder = msgspec.json.Decoder(Record)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -152,9 +172,9 @@ def rules(record: Record, *, target: str, now: float) -> tuple[Rule, ...]:
         ),
         Rule(
             "protected",
-            record.protected,
+            record.protection is Protection.JOURNAL,
             "every acknowledged write is in the journal or at the standby"
-            if record.protected
+            if record.protection is Protection.JOURNAL
             else "writes are acknowledged without a journal record: a move may lose some",
         ),
         Rule(
@@ -214,7 +234,7 @@ def freeze(
     record: Record, *, target: str, reason: str, evidence: dict[str, Any], now: float, by: str
 ) -> Record | Refusal:
     """The record by which a planned switchover to `target` begins: from now on writes wait at the gateways."""
-    if not record.protected:
+    if record.protection is not Protection.JOURNAL:
         return Refusal("writes are acknowledged without a journal record; rebuild the standby first")
     return _broken(order_rules(record, target=target)) or msgspec.structs.replace(
         record,
@@ -317,11 +337,17 @@ def allow_writes(record: Record, *, reason: str, now: float, by: str) -> Record 
     return msgspec.structs.replace(record, phase=Phase.ACTIVE, reason=reason, decided_by=by, decided_at=now)
 
 
-def protect(record: Record, *, protected: bool, reason: str, now: float, by: str) -> Record | Refusal:
-    """The record with the journal asked for (or, when it has outgrown its bound, no longer asked for)."""
-    if record.phase not in SERVING_PHASES or record.protected is protected:
-        return Refusal(f"protected is {record.protected} in phase {record.phase}")
-    return msgspec.structs.replace(record, protected=protected, reason=reason, decided_by=by, decided_at=now)
+def protect(record: Record, *, protection: Protection, reason: str, now: float, by: str) -> Record | Refusal:
+    """The record with another protection; what lacked it is protected again only after RETURNING."""
+    if record.phase not in SERVING_PHASES:
+        return Refusal(f"protection changes only while a site serves (phase {record.phase})")
+    if _PROTECTED_NEXT[record.protection] is not protection and protection is not Protection.NONE:
+        return Refusal(f"{protection} does not follow {record.protection}")
+    if protection is record.protection:
+        return Refusal(f"protection is {protection} already")
+    return msgspec.structs.replace(
+        record, protection=protection, reason=reason, decided_by=by, decided_at=now
+    )
 
 
 def hold(record: Record, *, reason: str, now: float, by: str) -> Record | Refusal:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacenters import record
-from datacenters.record import DAY_S, OtherWriters, Phase, Policy, Record, Refusal
+from datacenters.record import DAY_S, OtherWriters, Phase, Policy, Protection, Record, Refusal
 from tests.datacenters.worlds import NOW, RECORDS, SITES, declared
 
 
@@ -87,7 +87,7 @@ def test_no_other_transition_changes_the_epoch_or_the_moves(held: Record, site: 
         record.release(held, reason="r", now=now, by="x"),
         record.stop_writes(held, reason="r", now=now, by="x"),
         record.allow_writes(held, reason="r", now=now, by="x"),
-        record.protect(held, protected=not held.protected, reason="r", now=now, by="x"),
+        record.protect(held, protection=Protection.NONE, reason="r", now=now, by="x"),
     ):
         if isinstance(after, Record):
             assert (after.epoch, after.moves, after.policy) == (held.epoch, held.moves, held.policy)
@@ -183,13 +183,31 @@ def test_a_human_may_fail_over_against_dwell_count_hold_and_policy_but_not_durin
 
 
 def test_nothing_moves_by_itself_while_writes_are_unprotected() -> None:
-    bare = record.protect(declared(), protected=False, reason="journal full", now=NOW, by="director:r")
+    bare = record.protect(
+        declared(), protection=Protection.NONE, reason="journal full", now=NOW, by="director:r"
+    )
     assert isinstance(bare, Record)
     refusal = claim(bare)
     assert isinstance(refusal, Refusal)
     assert "without a journal record" in refusal.reason
     frozen = record.freeze(bare, target="marrakech", reason="r", evidence={}, now=NOW, by="o")
     assert isinstance(frozen, Refusal)
+
+
+def test_protection_comes_back_by_way_of_returning() -> None:
+    def turned(held: Record, to: Protection) -> Record | Refusal:
+        return record.protect(held, protection=to, reason="r", now=NOW, by="director:r")
+
+    bare = turned(declared(), Protection.NONE)
+    assert isinstance(bare, Record)
+    assert isinstance(turned(bare, Protection.JOURNAL), Refusal)
+    returning = turned(bare, Protection.RETURNING)
+    assert isinstance(returning, Record)
+    assert isinstance(claim(returning), Refusal)
+    assert isinstance(turned(returning, Protection.NONE), Record)
+    back = turned(returning, Protection.JOURNAL)
+    assert isinstance(back, Record)
+    assert claimed(back).epoch == 2
 
 
 def test_other_programs_that_write_without_waiting_for_the_standby_forbid_automatic_moves() -> None:
@@ -215,7 +233,7 @@ def test_no_automatic_move_when_a_rule_is_broken(held: Record, now: float) -> No
     policy = held.policy
     refused = (
         not policy.auto
-        or not held.protected
+        or held.protection is not Protection.JOURNAL
         or policy.other_writers is OtherWriters.ASYNCHRONOUS
         or held.phase is not Phase.ACTIVE
         or sum(now - at < DAY_S for at in held.moves) >= policy.moves_per_day

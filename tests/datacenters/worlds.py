@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from datacenters import record
-from datacenters.record import OtherWriters, Phase, Policy, Record
+from datacenters.record import OtherWriters, Phase, Policy, Protection, Record
 from datacenters.verdict import Health, Look, Observation
 
 SITES = ("rabat", "marrakech")
@@ -66,7 +66,7 @@ RECORDS = st.builds(
     moves=st.lists(st.floats(NOW - 200_000, NOW + 1000), max_size=5).map(tuple),
     planned=st.booleans(),
     frozen_position=st.none() | st.just("1-7"),
-    protected=st.booleans(),
+    protection=st.sampled_from(Protection),
 )
 
 
