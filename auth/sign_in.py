@@ -44,8 +44,8 @@ from auth.throttles import Reservation, Throttles
 from auth.tokens import Tokens, device_digest
 
 GRANT_PASSWORD = "password"  # noqa: S105 - the name of a grant
-Deny = Callable[[str, float], Awaitable[None]]
-"""Publishes the denial of a session's id until a Unix time; returns once it is durable."""
+Deny = Callable[[AsyncEngine, str, float], Awaitable[None]]
+"""Publishes that a session, ended in the given accounts, is denied until a Unix time; returns once that is durable."""
 
 
 class SignInRequest(msgspec.Struct, frozen=True):
@@ -243,7 +243,7 @@ class SignIn:
     async def _deny_all(self, engine: AsyncEngine, sids: Sequence[str], now: float) -> None:
         until = now + self._denial_s
         for sid in sids:
-            await self._deny(sid, until)
+            await self._deny(engine, sid, until)
         async with transaction(engine) as connection:
             await session_rows.note_denied(connection, sids)
 

@@ -1,6 +1,7 @@
 """How a gateway tells a datacenter who is asking: a compact JWS bound to one request, one site and one epoch.
 
-Invariant: what `verify` accepts was signed by a known gateway for exactly this method, target, body, datacenter
+A director says the same when it replays the journal into its own site's datacenter.
+Invariant: what `verify` accepts was signed by a known sender for exactly this method, target, body, datacenter
 and epoch, less than half a minute ago. That it is used once is the verifier's `SingleUse` to say.
 """
 
@@ -38,6 +39,13 @@ class ActingRole(StrEnum):
     GATEWAY = "gateway"
 
 
+class Sender(StrEnum):
+    """What speaks to a datacenter; only a director may replay."""
+
+    GATEWAY = "gateway"
+    DIRECTOR = "director"
+
+
 class AssertionInvalid(Exception):
     """The assertion proves nothing about this request; the text says why (for logs, never for the caller)."""
 
@@ -45,7 +53,7 @@ class AssertionInvalid(Exception):
 
 
 class Assertion(msgspec.Struct, frozen=True):
-    """A verified statement: gateway `iss` asks datacenter `aud` for `sub` (`-` for nobody) as `role`.
+    """A verified statement: `iss` (`gateway:{site}` or `director:{site}`) asks datacenter `aud` for `sub` (`-` for nobody) as `role`.
 
     `htu` is path and query exactly as sent; `digest` is the body's SHA-256, base64url without padding;
     `iat` and `exp` are Unix seconds.
@@ -75,9 +83,9 @@ _header_decoder = msgspec.json.Decoder(_Header)
 _claims_decoder = msgspec.json.Decoder(Assertion)
 
 
-def gateway_issuer(site: str) -> str:
-    """The `iss` of the gateway of `site`."""
-    return f"gateway:{site}"
+def issuer(sender: Sender, site: str) -> str:
+    """The `iss` of a sender, which is its key's id as well."""
+    return f"{sender}:{site}"
 
 
 def datacenter_audience(site: str) -> str:
@@ -94,6 +102,7 @@ def sign(
     *,
     key: Ed25519PrivateKey,
     site: str,
+    sender: Sender = Sender.GATEWAY,
     audience: str,
     subject: str,
     role: str,
@@ -103,13 +112,13 @@ def sign(
     epoch: int,
     now: float,
 ) -> str:
-    """A compact JWS by the gateway of `site` for one request to `audience` (`datacenter:{site}`).
+    """A compact JWS by the gateway (or director) of `site` for one request to `audience` (`datacenter:{site}`).
 
     Raises: ValueError for a role that is no `ActingRole`.
     """
     issued_at = int(now)
     claims = Assertion(
-        iss=gateway_issuer(site),
+        iss=issuer(sender, site),
         aud=audience,
         sub=subject,
         role=ActingRole(role),
@@ -121,7 +130,7 @@ def sign(
         exp=issued_at + LIFETIME_S,
         jti=secrets.token_urlsafe(_JTI_BYTES),
     )
-    header = _Header(alg=_ALGORITHM, typ=_TYPE, kid=site)
+    header = _Header(alg=_ALGORITHM, typ=_TYPE, kid=claims.iss)
     signed = _b64(_encoder.encode(header)) + b"." + _b64(_encoder.encode(claims))
     return (signed + b"." + _b64(key.sign(signed))).decode()
 
@@ -137,7 +146,7 @@ def verify(
     epoch: int,
     now: float,
 ) -> Assertion:
-    """The assertion in `token` when it holds for exactly this request; `keys` are by site of the sender.
+    """The assertion in `token` when it holds for exactly this request; `keys` are by `issuer`.
 
     `audience` is the full `datacenter:{site}`; `now` is Unix seconds.
     Raises: AssertionInvalid.
@@ -178,8 +187,8 @@ def _open(token: str, keys: Mapping[str, Ed25519PublicKey]) -> Assertion:
         raise AssertionInvalid("signature does not match") from error
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise AssertionInvalid("not a compact JWS of ours") from error
-    if claims.iss != gateway_issuer(header.kid):
-        raise AssertionInvalid("issued in another site's name")
+    if claims.iss != header.kid:
+        raise AssertionInvalid("issued in another sender's name")
     return claims
 
 

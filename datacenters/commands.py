@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-import structlog
 
-from datacenters import control, etcd_keys, explaining, record, sites
+from datacenters import control, etcd_keys, explaining, record
 from datacenters.etcd import Etcd, EtcdRefused, EtcdUnavailable
 from datacenters.record import Record, Refusal
 from datacenters.verdict import Observation
@@ -93,45 +92,6 @@ def hold(
     after = _with_etcd(directory, urls, change)
     _print(
         after, f"epoch {after.epoch}, {after.phase}, active {after.active}: {after.reason}", as_json=as_json
-    )
-
-
-@click.command(short_help="Run one site's director.")
-def director() -> None:
-    """Direct one site: look, judge, and act on this site alone as the record says (settings come from MASSAR_ variables)."""
-    from datacenters.director import Settings, run  # noqa: PLC0415 - the other commands start faster without it
-
-    try:
-        settings = Settings(
-            site=_setting("MASSAR_SITE"),
-            sites=sites.parse(_setting("MASSAR_SITES")),
-            etcd_urls=tuple(_setting("MASSAR_ETCD_URLS").split(",")),
-            dsn=os.environ.get("MASSAR_DIRECTOR_DSN") or None,
-        )
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    if settings.dsn and settings.site not in sites.with_datacenter(settings.sites):
-        raise click.ClickException("MASSAR_DIRECTOR_DSN: MASSAR_SITES names no datacenter at this site")
-    _log_as_json()
-    asyncio.run(run(settings))
-
-
-def _setting(name: str) -> str:
-    value = os.environ.get(name, "")
-    if not value:
-        raise ValueError(f"{name}: not set")
-    return value
-
-
-def _log_as_json() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(),
     )
 
 

@@ -9,10 +9,13 @@ import msgspec
 
 from datacenters import etcd_keys, record
 from datacenters.etcd import Etcd, Put
-from datacenters.record import Policy, Record
+from datacenters.record import Policy, Protection, Record
 
 INSTALLATION = "installation"
 AUDIT_ROWS_SHOWN_MAX = 100
+# What a write compares beside the epoch: whether it has to leave a journal record.
+PROTECTED = b"journal"
+UNPROTECTED = b"none"
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -89,6 +92,7 @@ def _puts(row: AuditRow) -> tuple[Put, ...]:
     return (
         Put(etcd_keys.CONTROL, record.encode(after)),
         Put(etcd_keys.EPOCH, _epoch(after)),
+        Put(etcd_keys.PROTECTION, UNPROTECTED if after.protection is Protection.NONE else PROTECTED),
         Put(etcd_keys.audit(after.epoch, after.decided_at), _row_encoder.encode(row)),
     )
 

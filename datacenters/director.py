@@ -8,8 +8,8 @@ Source: docs/decisions/0003.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-import signal
 import time
 from collections.abc import Awaitable, Callable
 
@@ -18,11 +18,12 @@ import msgspec
 import structlog
 
 from datacenters import control, etcd_keys, observations, promotion, record, verdict
+from datacenters.acting import Acting
 from datacenters.etcd import Etcd, EtcdRefused, EtcdUnavailable
-from datacenters.fence import Fence, Step, step
+from datacenters.feeds import PrefixFeed
 from datacenters.record import Record, Refusal
-from datacenters.sites import Site, Sites, with_datacenter
-from datacenters.taking_over import Takeover
+from datacenters.replay import Replay, ReplayFailed
+from datacenters.sites import Sites, with_datacenter
 from datacenters.verdict import Judgement, Observation
 from datacenters.word import Word
 
@@ -44,23 +45,18 @@ POSTGRES_AWAY = (
 )
 
 # What a round may end in without anything being wrong with this process.
-_EXPECTED = (*POSTGRES_AWAY, EtcdUnavailable, EtcdRefused, msgspec.MsgspecError, promotion.PromotionFailed)
+_EXPECTED = (
+    *POSTGRES_AWAY,
+    EtcdUnavailable,
+    EtcdRefused,
+    msgspec.MsgspecError,
+    promotion.PromotionFailed,
+    ReplayFailed,
+)
 
 _log = structlog.get_logger()
 _observation_encoder = msgspec.json.Encoder()
 _observation_decoder = msgspec.json.Decoder(Observation)
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """What one director is told: its site, all sites, etcd's members (its own first), its PostgreSQL if it has one."""
-
-    site: str
-    sites: dict[str, Site]
-    etcd_urls: tuple[str, ...]
-    dsn: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Settings(site={self.site!r})"  # the DSN holds a password
 
 
 class Director:
@@ -73,6 +69,7 @@ class Director:
         site: str,
         sites: Sites,
         dsn: str | None,
+        replay: Replay | None = None,
         tick_s: float = TICK_S,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -83,8 +80,6 @@ class Director:
         self._datacenters = with_datacenter(sites)
         own = sites.get(site)
         self._private_url = own.private_url if own else None
-        self._dsn = dsn
-        self._takeover = Takeover(dsn, site=site, by=self._by, clock=clock) if dsn else None
         self._tick_s = tick_s
         self._clock = clock
         self._monotonic = monotonic
@@ -97,17 +92,42 @@ class Director:
         self._looked = itertools.count()
         self._lease = 0
         self._said: dict[str, str] = {}
+        self._moved = asyncio.Event()
+        self._feed = PrefixFeed(
+            etcd,
+            etcd_keys.CONTROL,
+            exact=True,
+            on_reset=lambda _items: self._moved.set(),
+            on_put=lambda _item: self._moved.set(),
+            on_delete=lambda _name: None,
+            monotonic=monotonic,
+        )
+        self._acting = Acting(
+            dsn,
+            etcd=etcd,
+            word=self._word,
+            site=site,
+            by=self._by,
+            replay=replay,
+            write=self._write,
+            observations=lambda: self._board.fresh(monotonic()),
+            say=self._say,
+            clock=clock,
+            monotonic=monotonic,
+        )
 
     async def run(self) -> None:
         """Work until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._repeat(self._look, "look"))
-                group.create_task(self._repeat(self._confer, "confer"))
-                if self._dsn:
-                    group.create_task(self._keep_fence(Fence(self._dsn)))
-                    group.create_task(self._repeat(self._take_over_when_named, "take over"))
+                group.create_task(self._repeat(self._confer, "confer", wake=self._moved))
+                group.create_task(self._follow())
+                for duty in self._acting.duties():
+                    group.create_task(self._repeat(duty.work, duty.name, on_failure=duty.on_failure))
         finally:
+            self._acting.drop()
+            await self._feed.stop()
             await self._prober.aclose()
 
     async def _look(self) -> None:
@@ -199,10 +219,10 @@ class Director:
         if isinstance(after, Refusal):
             self._say("claim", "refused", f"no claim: {after.reason}")
             return
-        if await self._write(held, after, asked_at=asked_at):
+        if await self._write(held, after, asked_at):
             self._say("claim", f"epoch {after.epoch}", f"claimed epoch {after.epoch}: {after.reason}")
 
-    async def _write(self, held: control.Held, after: Record, *, asked_at: float) -> bool:
+    async def _write(self, held: control.Held, after: Record, asked_at: float) -> bool:
         """Change the record; whatever comes of it, the next word tells."""
         try:
             done = await control.change(self._etcd, held, after)
@@ -215,57 +235,19 @@ class Director:
         self._word.hear(control.Held(record=after, raw=record.encode(after)), asked_at=asked_at)
         return True
 
-    async def _take_over_when_named(self) -> None:
-        """Go one step further with a take-over for which the record names this site."""
-        await self._word.news.wait()
-        self._word.news.clear()
-        if self._takeover is None or not self._takeover.named(self._word.record):
-            return
-        # Until it is done, every further round tries again.
-        self._word.news.set()
-        asked_at = self._monotonic()
-        held = await control.read(self._etcd)
-        self._word.hear(held, asked_at=asked_at)
-        if held is None or not self._takeover.named(held.record):
-            return
-        asked_at = self._monotonic()
-        after = await self._takeover.step(held.record, word_age_s=self._word.age_s)
-        if isinstance(after, Record) and await self._write(held, after, asked_at=asked_at):
-            self._say(
-                "take-over",
-                f"{after.epoch} {after.phase}",
-                f"{self._site}: {after.phase} at epoch {after.epoch}",
-            )
-
-    async def _keep_fence(self, fence: Fence) -> None:
-        try:
-            await self._repeat(lambda: self._fence_step(fence), "fence", on_failure=fence.drop)
-        finally:
-            fence.drop()
-
-    async def _fence_step(self, fence: Fence) -> None:
-        row = await fence.look()
-        declared, word_age_s = self._word.record, self._word.age_s()
-        todo = step(declared, word_age_s=word_age_s, site=self._site, row=row)
-        if declared is None or todo is Step.NOTHING:
-            return
-        if todo is Step.RENEW:
-            await fence.renew(epoch=declared.epoch, site=self._site, heard_at=row.heard_at(word_age_s))
-            return
-        if todo is Step.RAISE:
-            await fence.raise_to(epoch=declared.epoch, site=self._site, heard_at=row.heard_at(word_age_s))
-            self._say("fence", f"raise {declared.epoch}", f"fence raised to epoch {declared.epoch}")
-            return
-        other = declared.target or declared.active
-        await fence.close_at(epoch=declared.epoch, site=other)
-        self._say(
-            "fence", f"close {declared.epoch}", f"fence closed: epoch {declared.epoch} belongs to {other}"
-        )
+    async def _follow(self) -> None:
+        """Hear of every change of the record at once; without the watch the next round hears of it."""
+        await self._feed.start(within_s=0.0)
 
     async def _repeat(
-        self, work: Callable[[], Awaitable[None]], name: str, *, on_failure: Callable[[], None] = lambda: None
+        self,
+        work: Callable[[], Awaitable[None]],
+        name: str,
+        *,
+        on_failure: Callable[[], None] = lambda: None,
+        wake: asyncio.Event | None = None,
     ) -> None:
-        """Do `work` every tick for ever; a failure is told once, and waited after."""
+        """Do `work` every tick for ever, or when `wake` is set; a failure is told once, and waited after."""
         backoff_s = self._tick_s
         while True:
             began = self._monotonic()
@@ -281,7 +263,7 @@ class Director:
                 backoff_s = BACKOFF_MAX_S
             else:
                 backoff_s = self._tick_s
-            await asyncio.sleep(max(0.0, began + backoff_s - self._monotonic()))
+            await _sleep(max(0.0, began + backoff_s - self._monotonic()), wake)
 
     def _say(self, subject: str, meaning: str, sentence: str, **facts: str) -> None:
         """Log a sentence when it means something else than the last one on the same subject."""
@@ -290,19 +272,11 @@ class Director:
             _log.info(sentence, site=self._site, subject=subject, **facts)
 
 
-async def run(settings: Settings) -> None:
-    """Direct one site until TERM or INT."""
-    etcd = Etcd(settings.etcd_urls, timeout_s=ETCD_TIMEOUT_S)
-    director = Director(etcd, site=settings.site, sites=settings.sites, dsn=settings.dsn)
-    working = asyncio.create_task(director.run())
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, working.cancel)
-    try:
-        await asyncio.wait({working})
-        if not working.cancelled():
-            await working
-    finally:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(signum)
-        await etcd.aclose()
+async def _sleep(seconds: float, wake: asyncio.Event | None) -> None:
+    if wake is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    wake.clear()

@@ -6,6 +6,7 @@ last record stands, so routing goes on unchanged.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -16,7 +17,7 @@ import structlog
 from datacenters import etcd_keys, record
 from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import POLL_S, PrefixFeed
-from datacenters.record import TAKEOVER_PHASES, Phase, Record
+from datacenters.record import TAKEOVER_PHASES, Phase, Protection, Record
 from datacenters.sites import Sites, with_datacenter
 
 ETCD_SILENT_MAX_S = 3.0
@@ -31,6 +32,10 @@ class Mode(StrEnum):
     READ_ONLY = "read-only"
     SWITCHING = "switching"
     DEGRADED = "degraded"
+    UNPROTECTED = "unprotected"
+
+
+WRITING_MODES = frozenset({Mode.NORMAL, Mode.UNPROTECTED})
 
 
 class Directory:
@@ -53,6 +58,7 @@ class Directory:
         self._record: Record | None = None
         self._epoch = 0
         self._refused = False
+        self._changed = asyncio.Event()
         self._listeners: list[Callable[[Record], None]] = []
         self._feed = PrefixFeed(
             etcd,
@@ -100,7 +106,13 @@ class Directory:
             return Mode.READ_ONLY
         if self.behind or self._record.serving is None:
             return Mode.SWITCHING
-        return Mode.NORMAL
+        protected = self._record.protection is Protection.JOURNAL
+        return Mode.NORMAL if protected else Mode.UNPROTECTED
+
+    @property
+    def switching_over(self) -> bool:
+        """Whether a planned switchover is under way: who waits a moment will be served."""
+        return self._record is not None and self._record.planned and self._record.serving is None
 
     def read_order(self) -> tuple[str, ...]:
         """The datacenters in the order a read tries them: the declared truth first."""
@@ -125,6 +137,17 @@ class Directory:
     async def refresh(self, *, within_s: float) -> bool:
         """Read the record again now; True when etcd answered in time."""
         return await self._feed.refresh(within_s=within_s)
+
+    async def serving(self, *, epoch: int = 0, within_s: float) -> bool:
+        """Wait until the record at hand, of `epoch` or later, names a site that takes writes; False when it does not."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self._record is None or self._record.serving is None or self._record.epoch < epoch:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def observe_epoch(self, epoch: int) -> None:
         """Note an epoch that a datacenter named; a higher one makes the record be read again at once."""
@@ -154,6 +177,7 @@ class Directory:
         if found == self._record:
             return
         self._record = found
+        self._changed.set()
         _log.info("record", epoch=found.epoch, phase=found.phase, active=found.active, target=found.target)
         for listener in self._listeners:
             listener(found)

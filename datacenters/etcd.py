@@ -1,7 +1,7 @@
 """A small client of etcd's JSON gateway (3.4 and later): what the record, the feeds and the leases need, no more.
 
 Invariant: every call ends within `timeout_s` per endpoint, each endpoint tried at most once; a transaction that may
-have been applied is never sent twice.
+have been applied is never sent twice, unless its sender says that this does no harm.
 Source: etcd.io/docs dev-guide/api_grpc_gateway.
 """
 
@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypeVar
 import httpx
 import msgspec
 
+from datacenters import etcd_wire as wire
+
 TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 0.3
 RETURN_HOME_AFTER_S = 5.0
@@ -28,7 +30,7 @@ T = TypeVar("T")
 
 
 class EtcdUnavailable(Exception):
-    """No endpoint gave an answer; `maybe_applied` when a change may have happened all the same."""
+    """No endpoint gave an answer; `maybe_applied` when a change (if one was asked for) may have happened all the same."""
 
     slug: ClassVar[str] = "etcd-unavailable"
 
@@ -75,10 +77,11 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """Whether the comparison held, and the revision after."""
+    """Whether the comparison held, the revision after, and when it did not, what was asked to be read instead."""
 
     succeeded: bool
     revision: int
+    found: dict[str, bytes] = {}
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -89,75 +92,18 @@ class Put(msgspec.Struct, frozen=True):
     lease: int = 0
 
 
+class Delete(msgspec.Struct, frozen=True):
+    """A key to remove inside a transaction, or all keys from it up to, not including, `end`."""
+
+    key: str
+    end: str | None = None
+
+
 class Change(msgspec.Struct, frozen=True):
     """One key written or, when `deleted`, gone (its value is then empty)."""
 
     item: KeyValue
     deleted: bool
-
-
-class _Header(msgspec.Struct, frozen=True):
-    revision: int = 0
-
-
-class _Kv(msgspec.Struct):
-    key: bytes
-    value: bytes = b""
-    mod_revision: int = 0
-    lease: int = 0
-
-
-class _Ranged(msgspec.Struct):
-    header: _Header
-    kvs: list[_Kv] = []
-
-
-class _Changed(msgspec.Struct):
-    header: _Header
-    succeeded: bool = False  # absent when false
-
-
-class _Granted(msgspec.Struct):
-    ID: int
-
-
-class _Kept(msgspec.Struct):
-    TTL: int = 0  # absent when the lease is gone
-
-
-class _KeptEnvelope(msgspec.Struct):
-    result: _Kept
-
-
-class _Event(msgspec.Struct):
-    kv: _Kv
-    type: str = "PUT"  # absent for a put
-
-
-class _WatchResult(msgspec.Struct):
-    header: _Header = _Header()
-    created: bool = False
-    canceled: bool = False
-    compact_revision: int = 0
-    events: list[_Event] = []
-
-
-class _WatchMessage(msgspec.Struct):
-    result: _WatchResult | None = None
-
-
-class _Problem(msgspec.Struct):
-    message: str = ""
-    code: int = 0
-
-
-_encoder = msgspec.json.Encoder()
-_ranged = msgspec.json.Decoder(_Ranged, strict=False)
-_changed = msgspec.json.Decoder(_Changed, strict=False)
-_granted = msgspec.json.Decoder(_Granted, strict=False)
-_kept = msgspec.json.Decoder(_KeptEnvelope, strict=False)
-_watched = msgspec.json.Decoder(_WatchMessage, strict=False)
-_problem = msgspec.json.Decoder(_Problem, strict=False)
 
 
 class Etcd:
@@ -192,17 +138,28 @@ class Etcd:
         listing = await self.range(key)
         return listing.items[0] if listing.items else None
 
-    async def range(self, key: str, *, prefix: bool = False, newer_than: int = 0) -> Listing:
-        """The key, or all keys beginning with it, as a majority has them now; only those changed after `newer_than`.
+    async def range(
+        self, key: str, *, prefix: bool = False, newer_than: int = 0, limit: int = RANGE_KEYS_MAX
+    ) -> Listing:
+        """The key, or keys beginning with it, as a majority has them now; only those changed after `newer_than`.
 
         Raises: EtcdUnavailable.
         """
-        asked: dict[str, Any] = {"key": key.encode(), "limit": str(RANGE_KEYS_MAX)}
+        asked: dict[str, Any] = {"key": key.encode(), "limit": str(limit)}
         if prefix:
             asked["range_end"] = _end_of(key)
         if newer_than:
             asked["min_mod_revision"] = str(newer_than + 1)
-        found = await self._call("/v3/kv/range", asked, _ranged, repeatable=True)
+        found = await self._call("/v3/kv/range", asked, wire.RANGED, repeatable=True)
+        return Listing(revision=found.header.revision, items=tuple(_as_key_value(kv) for kv in found.kvs))
+
+    async def page(self, prefix: str, *, after: str, limit: int) -> Listing:
+        """The first keys beginning with `prefix` that sort after the key `after`; a bounded part of a long list.
+
+        Raises: EtcdUnavailable.
+        """
+        asked = {"key": after.encode() + b"\0", "range_end": _end_of(prefix), "limit": str(limit)}
+        found = await self._call("/v3/kv/range", asked, wire.RANGED, repeatable=True)
         return Listing(revision=found.header.revision, items=tuple(_as_key_value(kv) for kv in found.kvs))
 
     async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
@@ -211,43 +168,71 @@ class Etcd:
         Raises: EtcdUnavailable, EtcdRefused (`lease_gone`).
         """
         asked = {"key": key.encode(), "value": value, "lease": str(lease)}
-        written = await self._call("/v3/kv/put", asked, _changed, repeatable=True)
+        written = await self._call("/v3/kv/put", asked, wire.CHANGED, repeatable=True)
         return written.header.revision
 
     async def delete(self, key: str) -> None:
         """Remove the key; nothing happens when there is none."""
-        await self._call("/v3/kv/deleterange", {"key": key.encode()}, _changed, repeatable=True)
+        await self._call("/v3/kv/deleterange", {"key": key.encode()}, wire.CHANGED, repeatable=True)
 
-    async def transact(self, *, unchanged: dict[str, bytes | None], puts: Sequence[Put]) -> Transaction:
-        """Write `puts` together if every key of `unchanged` still has that value (None: does not exist).
+    async def count(self, prefix: str) -> int:
+        """How many keys begin with `prefix`.
 
+        Raises: EtcdUnavailable.
+        """
+        asked = {"key": prefix.encode(), "range_end": _end_of(prefix), "count_only": True}
+        return (await self._call("/v3/kv/range", asked, wire.RANGED, repeatable=True)).count
+
+    async def bytes_in_use(self) -> int:
+        """The size of what one member (the own one when it answers) keeps, freed pages not counted.
+
+        Raises: EtcdUnavailable.
+        """
+        return (await self._call("/v3/maintenance/status", {}, wire.MEMBER, repeatable=True)).db_size_in_use
+
+    async def transact(
+        self,
+        *,
+        unchanged: dict[str, bytes | None],
+        puts: Sequence[Put] = (),
+        deletes: Sequence[Delete] = (),
+        else_read: Sequence[str] = (),
+        repeatable: bool = False,
+    ) -> Transaction:
+        """Do `puts` and `deletes` together if every key of `unchanged` still has that value (None: does not exist).
+
+        If not, the keys of `else_read` are read in the same transaction. Say `repeatable` when doing it twice does no
+        harm: then a member that gave no answer is replaced by the next.
         Raises: EtcdUnavailable; with `maybe_applied` the caller reads again and sees what became of it.
         """
         asked = {
             "compare": [_compare(key, value) for key, value in unchanged.items()],
-            "success": [
-                {"requestPut": {"key": put.key.encode(), "value": put.value, "lease": str(put.lease)}}
-                for put in puts
-            ],
+            "success": [*map(_put, puts), *map(_delete, deletes)],
+            "failure": [{"requestRange": {"key": key.encode()}} for key in else_read],
         }
-        done = await self._call("/v3/kv/txn", asked, _changed, repeatable=False)
-        return Transaction(succeeded=done.succeeded, revision=done.header.revision)
+        done = await self._call("/v3/kv/txn", asked, wire.CHANGED, repeatable=repeatable)
+        found: dict[str, bytes] = {}
+        if not done.succeeded:
+            for response in done.responses:
+                kvs = response.response_range.kvs if response.response_range else []
+                found.update({kv.key.decode(): kv.value for kv in kvs})
+        return Transaction(succeeded=done.succeeded, revision=done.header.revision, found=found)
 
     async def grant(self, ttl_s: int) -> int:
         """A new lease of `ttl_s` seconds."""
         granted = await self._call(
-            "/v3/lease/grant", {"TTL": str(ttl_s), "ID": "0"}, _granted, repeatable=True
+            "/v3/lease/grant", {"TTL": str(ttl_s), "ID": "0"}, wire.GRANTED, repeatable=True
         )
         return granted.ID
 
     async def keep_alive(self, lease: int) -> bool:
         """Renew the lease once; False when it is gone."""
-        kept = await self._call("/v3/lease/keepalive", {"ID": str(lease)}, _kept, repeatable=True)
+        kept = await self._call("/v3/lease/keepalive", {"ID": str(lease)}, wire.KEPT, repeatable=True)
         return kept.result.TTL > 0
 
     async def revoke(self, lease: int) -> None:
         """End the lease and every key under it."""
-        await self._call("/v3/lease/revoke", {"ID": str(lease)}, _changed, repeatable=True)
+        await self._call("/v3/lease/revoke", {"ID": str(lease)}, wire.CHANGED, repeatable=True)
 
     @asynccontextmanager
     async def watch(
@@ -268,7 +253,7 @@ class Etcd:
             async with self._client.stream(
                 "POST",
                 url + "/v3/watch",
-                content=_encoder.encode({"create_request": asked}),
+                content=wire.ENCODER.encode({"create_request": asked}),
                 headers=headers,
                 timeout=timeout,
             ) as response:
@@ -286,8 +271,8 @@ class Etcd:
     async def _call(
         self, path: str, asked: dict[str, Any], decoder: msgspec.json.Decoder[T], *, repeatable: bool
     ) -> T:
-        content = _encoder.encode(asked)
-        failure = "no endpoint"
+        content = wire.ENCODER.encode(asked)
+        failure, maybe_applied = "no endpoint", False
         first = self._first_choice()
         for offset in range(len(self._urls)):
             url = self._urls[(first + offset) % len(self._urls)]
@@ -297,7 +282,8 @@ class Etcd:
             except (httpx.HTTPError, TimeoutError) as error:
                 self._step_aside(url)
                 failure = f"{url}: {type(error).__name__}"
-                if not repeatable and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                maybe_applied |= not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if maybe_applied and not repeatable:
                     raise EtcdUnavailable(failure, maybe_applied=True) from error
                 continue
             if response.status_code == 200:
@@ -306,10 +292,10 @@ class Etcd:
             if response.status_code < 500:
                 raise EtcdRefused(problem.message, code=problem.code)
             self._step_aside(url)
-            failure = f"{url}: {problem.message}"
+            failure, maybe_applied = f"{url}: {problem.message}", True
             if not repeatable:
-                raise EtcdUnavailable(failure, maybe_applied=True)
-        raise EtcdUnavailable(failure)
+                break
+        raise EtcdUnavailable(failure, maybe_applied=maybe_applied)
 
     def _first_choice(self) -> int:
         if self._preferred and self._monotonic() - self._left_home_at >= RETURN_HOME_AFTER_S:
@@ -324,7 +310,7 @@ class Etcd:
 
 async def _changes(response: httpx.Response) -> AsyncGenerator[tuple[Change, ...]]:
     async for line in _lines(response):
-        message = _watched.decode(line).result
+        message = wire.WATCHED.decode(line).result
         if message is None:
             raise EtcdUnavailable(f"watch ended: {line[:200]!r}")
         if message.compact_revision:
@@ -356,18 +342,29 @@ def _end_of(prefix: str) -> bytes:
     return raw[:-1] + bytes([raw[-1] + 1])
 
 
+def _put(put: Put) -> dict[str, Any]:
+    return {"requestPut": {"key": put.key.encode(), "value": put.value, "lease": str(put.lease)}}
+
+
+def _delete(delete: Delete) -> dict[str, Any]:
+    asked: dict[str, Any] = {"key": delete.key.encode()}
+    if delete.end is not None:
+        asked["range_end"] = delete.end.encode()
+    return {"requestDeleteRange": asked}
+
+
 def _compare(key: str, value: bytes | None) -> dict[str, Any]:
     if value is None:
         return {"key": key.encode(), "target": "VERSION", "result": "EQUAL", "version": "0"}
     return {"key": key.encode(), "target": "VALUE", "result": "EQUAL", "value": value}
 
 
-def _as_key_value(kv: _Kv) -> KeyValue:
+def _as_key_value(kv: wire.Kv) -> KeyValue:
     return KeyValue(key=kv.key.decode(), value=kv.value, revision=kv.mod_revision, lease=kv.lease)
 
 
-def _problem_of(content: bytes) -> _Problem:
+def _problem_of(content: bytes) -> wire.Problem:
     try:
-        return _problem.decode(content)
+        return wire.PROBLEM.decode(content)
     except msgspec.MsgspecError:
-        return _Problem(message="unreadable answer")
+        return wire.Problem(message="unreadable answer")

@@ -5,6 +5,8 @@ Invariant: every key of ours begins with `massar/`.
 
 from __future__ import annotations
 
+from datacenters.position import Position
+
 ROOT = "massar/"
 CONTROL = ROOT + "control"
 EPOCH = ROOT + "epoch"
@@ -12,6 +14,9 @@ OBSERVATIONS = ROOT + "observations/"
 DENIALS = ROOT + "denials/"
 PURGES = ROOT + "purges/"
 AUDIT = ROOT + "audit/"
+PROTECTION = ROOT + "protection"
+JOURNAL = ROOT + "journal/"
+PARKED = ROOT + "parked/"
 
 
 def observation(site: str) -> str:
@@ -22,3 +27,18 @@ def observation(site: str) -> str:
 def audit(epoch: int, decided_at: float) -> str:
     """The row that keeps one change for ever; rows sort by epoch, then time."""
     return f"{AUDIT}{epoch:010d}/{round(decided_at * 1000):013d}"
+
+
+def journal(at: Position, name: str) -> str:
+    """The journal record of one write; keys sort by the position from which on a standby has the write."""
+    return f"{journal_end(at)}{name}"
+
+
+def journal_end(at: Position) -> str:
+    """What sorts after every record before `at`, and before every one from it on."""
+    return f"{JOURNAL}{at[0]:010d}/{at[1]:020d}/"
+
+
+def parked(ordering: str, key: str) -> str:
+    """Where the record of `key` waits for a human, beside the later ones of the same ordering key (its digest)."""
+    return f"{PARKED}{ordering}/{key.removeprefix(JOURNAL)}"

@@ -10,13 +10,13 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import structlog
 
 from datacenters import etcd_keys
-from datacenters.etcd import Compacted, Etcd, EtcdRefused, EtcdUnavailable, KeyValue, Listing
+from datacenters.etcd import Compacted, Etcd, EtcdRefused, EtcdUnavailable, KeyValue, Listing, Put
 
 POLL_S = 1.0
 LAG_GRACE_S = 0.25
@@ -45,6 +45,16 @@ class _Behind(Exception):
 
 _encoder = msgspec.json.Encoder()
 _purge_decoder = msgspec.json.Decoder(Purge)
+
+
+def encode_purge(tags: Sequence[str], *, epoch: int, position: str) -> bytes:
+    """The value below `purges/` that outdates these tags (1 to 64 of them).
+
+    Raises: ValueError.
+    """
+    if not 1 <= len(tags) <= PURGE_TAGS_MAX:
+        raise ValueError(f"a purge carries 1 to {PURGE_TAGS_MAX} tags")
+    return _encoder.encode(Purge(tags=tuple(tags), epoch=epoch, position=position))
 
 
 def decode_purge(raw: bytes) -> Purge:
@@ -274,38 +284,63 @@ class Publisher:
 
         Raises: EtcdUnavailable, ValueError.
         """
-        if not 1 <= len(tags) <= PURGE_TAGS_MAX:
-            raise ValueError(f"a purge carries 1 to {PURGE_TAGS_MAX} tags")
-        value = _encoder.encode(Purge(tags=tuple(tags), epoch=epoch, position=position))
+        value = encode_purge(tags, epoch=epoch, position=position)
         return await self._put(etcd_keys.PURGES + uuid.uuid4().hex, value, ttl_s=PURGE_TTL_S)
 
-    async def publish_denial(self, key: str, *, ttl_s: float) -> int:
-        """Deny `key` (a `sid`) on every worker of every site for `ttl_s`; returns etcd's revision.
+    async def purges(self, tags: Iterable[str], *, epoch: int, position: str) -> list[Put]:
+        """The same to be put in a transaction of the caller's, for any number of tags.
+
+        Raises: EtcdUnavailable.
+        """
+        named = sorted(tags)
+        lease = await self.lease(PURGE_TTL_S) if named else 0
+        return [
+            Put(
+                etcd_keys.PURGES + uuid.uuid4().hex,
+                encode_purge(named[first : first + PURGE_TAGS_MAX], epoch=epoch, position=position),
+                lease=lease,
+            )
+            for first in range(0, len(named), PURGE_TAGS_MAX)
+        ]
+
+    async def denial(self, key: str, *, ttl_s: float) -> Put:
+        """What denies `key` (a `sid`) on every worker of every site for `ttl_s`, to be put in a transaction.
 
         The value is the Unix time until which it holds.
         Raises: EtcdUnavailable.
         """
         until = str(math.ceil(self._clock() + ttl_s)).encode()
-        return await self._put(etcd_keys.DENIALS + key, until, ttl_s=ttl_s)
+        return Put(etcd_keys.DENIALS + key, until, lease=await self.lease(ttl_s))
 
     async def _put(self, key: str, value: bytes, *, ttl_s: float) -> int:
-        step = math.ceil(ttl_s / LEASE_STEP_S) * LEASE_STEP_S
         try:
-            return await self._etcd.put(key, value, lease=await self._lease(step))
+            return await self._etcd.put(key, value, lease=await self.lease(ttl_s))
         except EtcdRefused as error:
             if not error.lease_gone:
                 raise
         # etcd was restored or stood still for longer than the lease: one new lease, one more try.
-        self._leases.pop(step, None)
-        return await self._etcd.put(key, value, lease=await self._lease(step))
+        self.forget_leases()
+        return await self._etcd.put(key, value, lease=await self.lease(ttl_s))
 
-    async def _lease(self, ttl_s: int) -> int:
+    def forget_leases(self) -> None:
+        """Grant new leases from now on: etcd does not know one of them any more."""
+        self._leases.clear()
+
+    async def lease(self, ttl_s: float) -> int:
+        """A lease under which a key lives for `ttl_s` at least.
+
+        Raises: EtcdUnavailable.
+        """
+        step = math.ceil(ttl_s / LEASE_STEP_S) * LEASE_STEP_S
         async with self._granting:
-            lease, granted_at = self._leases.get(ttl_s, (0, 0.0))
-            now = self._monotonic()
-            if not lease or now - granted_at >= LEASE_SHARED_S:
-                lease = await self._etcd.grant(ttl_s + LEASE_SHARED_S)
-                if len(self._leases) >= LEASES_MAX:
-                    del self._leases[next(iter(self._leases))]
-                self._leases[ttl_s] = (lease, now)
-            return lease
+            return await self._shared_lease(step)
+
+    async def _shared_lease(self, ttl_s: int) -> int:
+        lease, granted_at = self._leases.get(ttl_s, (0, 0.0))
+        now = self._monotonic()
+        if not lease or now - granted_at >= LEASE_SHARED_S:
+            lease = await self._etcd.grant(ttl_s + LEASE_SHARED_S)
+            if len(self._leases) >= LEASES_MAX:
+                del self._leases[next(iter(self._leases))]
+            self._leases[ttl_s] = (lease, now)
+        return lease

@@ -13,7 +13,8 @@ from enum import StrEnum
 import asyncpg
 import msgspec
 
-from datacenters.record import Record
+from datacenters.position import Position, lsn_from_postgres
+from datacenters.record import Phase, Record
 
 WORD_MAX_AGE_S = 1.0
 STATEMENT_S = 1.0
@@ -28,6 +29,13 @@ _RAISE = """
 INSERT INTO fence AS there (id, epoch, site, heard_at) VALUES (1, $1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, site = excluded.site, heard_at = excluded.heard_at
 WHERE there.epoch < excluded.epoch
+"""
+# Waits for every write that has checked the row, as they hold a share of it until they commit.
+_HOLD = "SELECT epoch FROM fence WHERE id = 1 AND epoch = $1 FOR UPDATE"
+_FREEZE = "UPDATE fence SET site = $1, heard_at = $2 WHERE id = 1"
+_STANDS = """
+SELECT pg_current_wal_flush_lsn()::text AS lsn,
+       ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer AS timeline
 """
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -64,7 +72,9 @@ def step(record: Record | None, *, word_age_s: float, site: str, row: Row) -> St
     """What the record of `word_age_s` seconds ago asks of the fence at `site`; pure."""
     if record is None or word_age_s >= WORD_MAX_AGE_S or row.in_recovery:
         return Step.NOTHING
-    if record.serving == site:
+    # While the journal is replayed here, the fence stands open for nobody but the own director: no gateway writes
+    # under an epoch that no site serves yet.
+    if record.serving == site or (record.phase is Phase.REPLAYING and record.target == site):
         if row.epoch < record.epoch:
             return Step.RAISE
         # A record below the row comes from an etcd restored from an old snapshot: it proves nothing.
@@ -77,8 +87,9 @@ def step(record: Record | None, *, word_age_s: float, site: str, row: Row) -> St
 class Fence:
     """The fence row of one PostgreSQL, over one connection that is made again when it breaks."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, statement_s: float = STATEMENT_S) -> None:
         self._dsn = dsn
+        self._statement_s = statement_s
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def look(self) -> Row:
@@ -101,6 +112,20 @@ class Fence:
         """Put the row at a higher epoch, after the writes that hold the lower one; False when it was there already."""
         return _changed(await (await self._connected()).execute(_RAISE, epoch, site, heard_at))
 
+    async def freeze(self, *, epoch: int, successor: str) -> Position | None:
+        """Let no write of this epoch begin any more, wait for those that hold the row, and say where the log then stands.
+
+        None when the row is not of this epoch. Renewing cannot undo it, because the row names `successor` afterwards.
+        """
+        connection = await self._connected()
+        async with connection.transaction():
+            held = await connection.fetchrow(_HOLD, epoch)
+            if held is None:
+                return None
+            await connection.execute(_FREEZE, successor, _NEVER)
+        found = await connection.fetchrow(_STANDS)
+        return None if found is None else (found["timeline"], lsn_from_postgres(found["lsn"]))
+
     async def close_at(self, *, epoch: int, site: str) -> bool:
         """Put the row at another site's epoch, so that this datacenter takes no write and says why."""
         return await self.raise_to(epoch=epoch, site=site, heard_at=_NEVER)
@@ -113,7 +138,7 @@ class Fence:
 
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, statement_s=STATEMENT_S)
+            self._connection = await connect(self._dsn, statement_s=self._statement_s)
         return self._connection
 
 

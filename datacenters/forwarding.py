@@ -17,7 +17,7 @@ from pyqwest import Transport
 from datacenters import position
 from datacenters.assertion import NOBODY, ActingRole
 from datacenters.attempts import IN_FLIGHT_MAX, Answer, Attempts, Failed, Full, Outcome, Outgoing, StaleEpoch
-from datacenters.directory import Directory, Mode
+from datacenters.directory import WRITING_MODES, Directory, Mode
 from datacenters.sites import Sites
 from datacenters.unanswered import DatacentersUnavailable, OutcomeUnknown, Overloaded, ReadOnly, Switching
 from datacenters.users_met import OnUser, nobody_listens
@@ -101,8 +101,9 @@ class Forwarder:
     async def write(
         self, method: str, target: str, body: bytes, *, idempotency_key: str, subject: str, role: str
     ) -> Answer:
-        """The active datacenter's verdict below 500 on a write.
+        """The active datacenter's verdict below 500 on a write, with the epoch that it was asked under.
 
+        That is no acknowledgement yet: whether the epoch still stands, only the journal knows.
         Raises: ReadOnly, Switching, Overloaded (nothing was written), OutcomeUnknown (it may have been).
         """
         asked = Outgoing(
@@ -148,7 +149,11 @@ class Forwarder:
             if self._left_behind(answer):
                 failures.append(Failed(f"{datacenter} was left behind", nothing_done=True, away=True))
                 continue
-            return msgspec.structs.replace(answer, from_standby=datacenter != active)
+            # Who became active while it was asked answers as such, unless it still answered as the standby it was.
+            serves = datacenter == active or (
+                datacenter == self._directory.active and answer.data_age_s is None
+            )
+            return msgspec.structs.replace(answer, from_standby=not serves)
         raise DatacentersUnavailable(
             "; ".join(map(str, failures)) or "every datacenter failed a moment ago",
             retry_after_s=self._retry_after_s(),
@@ -161,10 +166,8 @@ class Forwarder:
             raise Failed(f"{serving} failed a moment ago", nothing_done=True, away=True)
         within_s = max(0.0, deadline - self._monotonic())
         answer = await self._send(serving, asked, epoch=epoch, within_s=within_s)
-        if answer.status < 300 and self._directory.epoch > epoch:
-            # What a superseded datacenter committed may be lost with it: that is no acknowledgement.
-            raise Failed(f"epoch {epoch} ended meanwhile", nothing_done=False, away=False)
-        return answer
+        # The epoch it was asked under: the one that the datacenter names may be a later one, heard meanwhile.
+        return msgspec.structs.replace(answer, epoch=epoch)
 
     async def _send(self, datacenter: str, asked: Outgoing, *, epoch: int, within_s: float) -> Answer:
         try:
@@ -179,7 +182,7 @@ class Forwarder:
 
     def _writable(self) -> tuple[str, int]:
         record = self._directory.record
-        if self._directory.mode is not Mode.NORMAL or record is None or record.serving is None:
+        if self._directory.mode not in WRITING_MODES or record is None or record.serving is None:
             raise self._no_writes(f"mode {self._directory.mode}")
         return record.serving, record.epoch
 

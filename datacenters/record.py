@@ -68,8 +68,8 @@ class Policy(msgspec.Struct, frozen=True):
     dwell_s: int = 900
     moves_per_day: int = 2
     other_writers: OtherWriters = OtherWriters.NONE
-    journal_records_max: int = 100_000
-    journal_bytes_max: int = 1 << 30
+    journal_records_max: int = 20_000
+    journal_bytes_max: int = 512 << 20
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -20,13 +20,13 @@ _log = structlog.get_logger()
 
 
 class Word:
-    """Holds the record as last heard; `news` is set whenever another one is."""
+    """Holds the record as last heard."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._held: Held | None = None
         self._asked_at: float | None = None
-        self.news = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def held(self) -> Held | None:
@@ -53,4 +53,13 @@ class Word:
         self._asked_at = asked_at
         if self._held is None or held.raw != self._held.raw:
             self._held = held
-            self.news.set()
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
+
+    async def changed(self) -> None:
+        """Wait until another record is heard than the one at hand."""
+        heard = asyncio.get_running_loop().create_future()
+        self._waiting.append(heard)
+        await heard

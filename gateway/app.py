@@ -32,6 +32,8 @@ from datacenters.directory import Directory
 from datacenters.etcd import Etcd
 from datacenters.feeds import Publisher
 from datacenters.forwarding import Forwarder
+from datacenters.journal import Journal
+from datacenters.journal_seal import JournalSeal
 from datacenters.sender_keys import read_private_key
 from gateway.condition import Condition
 from gateway.edge import ASGI, Edge
@@ -117,7 +119,14 @@ def create_app(
     )
     relations = Relations(cache, datacenters.forwarder, clock=clock)
     reads = _reads(settings, cache, datacenters, feeds, clock)
-    writes = ForwardedWrites(datacenters.forwarder, datacenters.publisher, cache)
+    writes = ForwardedWrites(
+        datacenters.forwarder,
+        datacenters.publisher,
+        datacenters.journal,
+        datacenters.directory,
+        cache,
+        clock=clock,
+    )
     accounts = {
         name: open_engine(site.accounts_dsn) for name, site in settings.sites.items() if site.accounts_dsn
     }
@@ -128,6 +137,7 @@ def create_app(
         await feeds.stop()
         await writes.aclose()
         await cache.aclose()
+        await datacenters.journal.aclose()
         await datacenters.forwarder.aclose()
         await datacenters.etcd.aclose()
         for engine in accounts.values():
@@ -189,6 +199,7 @@ def _auth(settings: Settings) -> _Auth:
 class _Datacenters(NamedTuple):
     etcd: Etcd
     publisher: Publisher
+    journal: Journal
     directory: Directory
     forwarder: Forwarder
 
@@ -208,7 +219,9 @@ def _datacenters(
         clock=clock,
         monotonic=monotonic,
     )
-    return _Datacenters(etcd, Publisher(etcd, clock=clock, monotonic=monotonic), directory, forwarder)
+    publisher = Publisher(etcd, clock=clock, monotonic=monotonic)
+    journal = Journal(etcd, publisher, JournalSeal.load(settings.journal_key_file))
+    return _Datacenters(etcd, publisher, journal, directory, forwarder)
 
 
 def _cache(
@@ -259,7 +272,14 @@ def _signing_in(
         tokens=auth.tokens,
         passwords=auth.passwords,
         throttles=Throttles(),
-        deny=Deny(datacenters.publisher, auth.denials, clock=clock),
+        deny=Deny(
+            datacenters.publisher,
+            datacenters.journal,
+            datacenters.directory,
+            accounts,
+            auth.denials,
+            clock=clock,
+        ),
         clock=clock,
     )
     return SigningIn(sign_in, accounts, datacenters.directory)

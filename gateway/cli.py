@@ -58,6 +58,17 @@ def gateway() -> None:
         raise click.ClickException(str(error)) from None
 
 
+@main.command(short_help="Run one site's director.")
+def director() -> None:
+    """Direct one site: look, judge, and act on this site alone as the record says (settings come from MASSAR_ variables)."""
+    from gateway.directing import run_director  # noqa: PLC0415 - other commands start faster without it
+
+    try:
+        run_director(os.environ)
+    except (SettingsError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
 @main.command("gateway-part", hidden=True)
 @click.argument("part", type=click.Choice(["workers", "private"]))
 def gateway_part(part: str) -> None:

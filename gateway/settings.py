@@ -58,6 +58,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access_keys_dir: Annotated[Path, _field("Folder of the access tokens' signing keys.")]
     assertion_key_file: Annotated[Path, _field("This gateway's Ed25519 key towards datacenters (PEM).")]
     notice_keys_dir: Annotated[Path, _field("Folder of the datacenters' public notice keys.")]
+    journal_key_file: Annotated[
+        Path,
+        _field("Key file of the write journal: one `[number ]hex` a line, the current one first. A secret."),
+    ]
     seal_key_file: Annotated[
         Path, _field("32 bytes as hex, one key per line: the first seals cache entries, all open them.")
     ]

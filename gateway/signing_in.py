@@ -1,7 +1,7 @@
 """Sign-in, rotation and sign-out for the routes: auth's decisions on the active site's accounts database.
 
-Invariant: accounts are written only while this worker knows which site is active and etcd answers; a sign-out is
-published to every site before it is answered.
+Invariant: accounts are written only while this worker knows which site is active and etcd answers; a sign-out is in
+the journal and published to every site before it is answered.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth import sign_in
+from auth.accounts import transaction
 from auth.denials import Denials
 from auth.principal import Principal
 from auth.refusals import AccountsUnavailable
@@ -19,6 +20,8 @@ from auth.sign_in import SignIn, TokenGrant
 from datacenters.directory import ETCD_SILENT_MAX_S, Directory
 from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.feeds import Publisher
+from datacenters.journal import EpochMoved, Journal, JournalFull
+from gateway.account_records import EndedSession, sign_out_record, stands
 from routes.sessions import SessionCard, SessionDevice, SessionList
 from routes.tokens import RefreshRequest, SignInRequest, Tokens, principal_card
 
@@ -26,19 +29,41 @@ RETRY_AFTER_S = 2.0
 
 
 class Deny:
-    """Publishes a denial through etcd, then hears it here at once."""
+    """Keeps a session's end in the journal and denies it through etcd in one transaction, then hears it here at once."""
 
-    def __init__(self, publisher: Publisher, denials: Denials, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        journal: Journal,
+        directory: Directory,
+        engines: Mapping[str, AsyncEngine],
+        denials: Denials,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
         self._publisher = publisher
+        self._journal = journal
+        self._directory = directory
+        self._engines = engines
         self._denials = denials
         self._clock = clock
 
-    async def __call__(self, sid: str, until: float) -> None:
-        """Deny `sid` until a Unix time on every worker of every site. Raises: AccountsUnavailable."""
+    async def __call__(self, engine: AsyncEngine, sid: str, until: float) -> None:
+        """Deny `sid`, which was ended in the accounts at `engine`, until a Unix time on every worker of every site.
+
+        Raises: AccountsUnavailable: another site is active by now, or nobody knows; repeating it is right.
+        """
         now = self._clock()
+        record = self._directory.record
+        if record is None or record.serving is None or self._engines.get(record.serving) is not engine:
+            raise AccountsUnavailable(retry_after_s=RETRY_AFTER_S)
         try:
-            await self._publisher.publish_denial(sid, ttl_s=max(1, int(until - now)))
-        except (EtcdUnavailable, EtcdRefused):
+            async with transaction(engine) as connection:
+                at = await stands(connection)
+            denied = await self._publisher.denial(sid, ttl_s=max(1, int(until - now)))
+            ended = sign_out_record(EndedSession(sid=sid, ended_at=now), order=at[1])
+            await self._journal.keep(ended, epoch=record.epoch, at=at, puts=(denied,))
+        except (EtcdUnavailable, EtcdRefused, EpochMoved, JournalFull):
             raise AccountsUnavailable(retry_after_s=RETRY_AFTER_S) from None
         self._denials.deny(sid, until, now)
 

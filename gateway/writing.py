@@ -1,12 +1,15 @@
-"""Forwarded writes: to the active datacenter under the declared epoch, then the purge, then the answer.
+"""Forwarded writes: to the active datacenter under the declared epoch, into the journal, then the answer.
 
-Invariant: a write is answered only after every cache entry it outdates is outdated in this site, so whoever reads
-through the same worker afterwards sees it.
+Invariants: a write is answered only when its journal record stands at the epoch it was done under; when the epoch has
+moved meanwhile the same key goes to the new active datacenter. And only after every cache entry it outdates is
+outdated in this site, so whoever reads through the same worker afterwards sees it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
@@ -15,11 +18,22 @@ import structlog
 from cache.store import Cache
 from datacenters import position
 from datacenters.attempts import Answer
+from datacenters.directory import Directory
 from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.feeds import Publisher
 from datacenters.forwarding import Forwarder
-from datacenters.position import NOWHERE, Position
-from datacenters.unanswered import OutcomeUnknown
+from datacenters.journal import (
+    BODY_BYTES_MAX,
+    EpochMoved,
+    Journal,
+    JournalFull,
+    JournalRecord,
+    Kind,
+    RecordTooLarge,
+)
+from datacenters.position import NOWHERE
+from datacenters.unanswered import OutcomeUnknown, Overloaded, ReadOnly, Switching
+from gateway.holding import Holding
 from routes.endpoint import Caller, Written
 from routes.problems import PROBLEMS
 
@@ -57,49 +71,67 @@ RETRY_AFTER_S = 2.0
 # By then a datacenter has ended a transaction that a lost answer left open.
 UNKNOWN_SETTLES_S = 15.0
 LATER_MAX = 1024
+# The datacenter of the old epoch, of the new one, and of one more that was claimed in between.
+EPOCHS_TRIED_MAX = 3
+MOVED_WITHIN_S = 2.5
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    subject: str
+    role: str
+    method: str
+    target: str
+    body: bytes
+    key: str
+    tags: tuple[str, ...]
 
 
 class ForwardedWrites:
-    """Writes for the handlers: forwarded, purged, answered."""
+    """Writes for the handlers: forwarded, kept in the journal, purged, answered."""
 
     def __init__(
         self,
         forwarder: Forwarder,
         publisher: Publisher,
+        journal: Journal,
+        directory: Directory,
         cache: Cache,
         *,
+        clock: Callable[[], float],
         unknown_settles_s: float = UNKNOWN_SETTLES_S,
     ) -> None:
         self._forwarder = forwarder
         self._publisher = publisher
+        self._journal = journal
+        self._directory = directory
+        self._holding = Holding(directory)
         self._cache = cache
+        self._clock = clock
         self._unknown_settles_s = unknown_settles_s
         self._later: set[asyncio.Task[None]] = set()
 
     async def write(
         self, caller: Caller, method: str, target: str, body: bytes, *, key: str, tags: tuple[str, ...]
     ) -> Written:
-        """Forward one write and purge `tags` before returning.
+        """Forward one write, keep its record and purge `tags` before returning.
 
-        Raises: DatacenterRefused and the forwarder's errors (ReadOnly, Switching, OutcomeUnknown, Overloaded).
+        Raises: DatacenterRefused, RecordTooLarge and the forwarder's errors (ReadOnly, Switching, OutcomeUnknown,
+        Overloaded).
         """
+        if len(body) > BODY_BYTES_MAX:
+            raise RecordTooLarge(f"{len(body)} bytes")
+        if self._journal.full:
+            raise Overloaded("the journal is full", retry_after_s=RETRY_AFTER_S)
+        asked = _Asked(caller.principal.subject, caller.principal.role.value, method, target, body, key, tags)
         try:
-            answer = await self._forwarder.write(
-                method,
-                target,
-                body,
-                idempotency_key=key,
-                subject=caller.principal.subject,
-                role=caller.principal.role.value,
-            )
+            async with self._holding.turn(asked.subject):
+                answer, revision = await self._acknowledged(asked)
         except OutcomeUnknown:
             # It may have been done, or still be: what it would outdate is outdated now and once it must have ended.
-            await self._purge(tags, epoch=0, at=NOWHERE)
+            await self._purge(tags)
             self._purge_later(tags)
             raise
-        if answer.status >= 300:
-            raise _refused(answer)
-        await self._purge(tags, epoch=answer.epoch, at=answer.position)
+        await self._cache.purge(tags, revision)
         return Written(
             status=answer.status,
             body=answer.body,
@@ -107,6 +139,58 @@ class ForwardedWrites:
             position=position.render(answer.position),
             location=answer.headers.get("location"),
         )
+
+    async def _acknowledged(self, asked: _Asked) -> tuple[Answer, int]:
+        """The verdict once its record is kept, and etcd's revision of that."""
+        for _ in range(EPOCHS_TRIED_MAX):
+            try:
+                answer = await self._forwarder.write(
+                    asked.method,
+                    asked.target,
+                    asked.body,
+                    idempotency_key=asked.key,
+                    subject=asked.subject,
+                    role=asked.role,
+                )
+            except (Switching, ReadOnly):
+                # Nothing was done. A datacenter that froze before this worker heard of the switchover is waited for.
+                if not await self._holding.over():
+                    raise
+                continue
+            if answer.status >= 300:
+                raise _refused(answer)
+            try:
+                return answer, await self._keep(asked, answer)
+            except EpochMoved as moved:
+                self._directory.observe_epoch(moved.epoch)
+                if not await self._directory.serving(epoch=moved.epoch, within_s=MOVED_WITHIN_S):
+                    break
+        raise OutcomeUnknown("the active datacenter is changing", retry_after_s=RETRY_AFTER_S)
+
+    async def _keep(self, asked: _Asked, answer: Answer) -> int:
+        order = answer.headers.get("massar-order", "")
+        if answer.position == NOWHERE or not order.isdecimal():
+            raise OutcomeUnknown("the datacenter does not say where it stands", retry_after_s=RETRY_AFTER_S)
+        record = JournalRecord(
+            kind=Kind.DATACENTER,
+            subject=asked.subject,
+            role=asked.role,
+            method=asked.method,
+            target=asked.target,
+            body=asked.body,
+            key=asked.key,
+            ordering_key=asked.target,
+            status=answer.status,
+            digest=hashlib.sha256(answer.body).digest(),
+            decided_at=self._clock(),
+            order=int(order),
+            tags=asked.tags,
+        )
+        try:
+            kept = await self._journal.keep(record, epoch=answer.epoch, at=answer.position)
+        except (EtcdUnavailable, JournalFull) as error:
+            raise OutcomeUnknown(str(error), retry_after_s=RETRY_AFTER_S) from error
+        return kept.revision
 
     async def aclose(self) -> None:
         """Give up the purges that were to follow."""
@@ -117,17 +201,18 @@ class ForwardedWrites:
     def _purge_later(self, tags: tuple[str, ...]) -> None:
         async def purge() -> None:
             await asyncio.sleep(self._unknown_settles_s)
-            await self._purge(tags, epoch=0, at=NOWHERE)
+            await self._purge(tags)
 
         if len(self._later) < LATER_MAX:
             task = asyncio.get_running_loop().create_task(purge())
             self._later.add(task)
             task.add_done_callback(self._later.discard)
 
-    async def _purge(self, tags: tuple[str, ...], *, epoch: int, at: Position) -> None:
+    async def _purge(self, tags: tuple[str, ...]) -> None:
+        """Outdate what a write of unknown outcome may have changed."""
         revision: int | None
         try:
-            revision = await self._publisher.publish_purge(tags, epoch=epoch, position=position.render(at))
+            revision = await self._publisher.publish_purge(tags, epoch=0, position=position.render(NOWHERE))
         except (EtcdUnavailable, EtcdRefused):
             # Elsewhere the entries end by their own freshness; here and in tier 2 the purge still holds.
             _log.warning("purge not published", tags=len(tags))

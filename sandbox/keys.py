@@ -18,16 +18,18 @@ from datacenters.sender_keys import PUBLIC_SUFFIX
 SEAL_KEY_BYTES = 32
 ACCESS = "access"
 SEAL_KEY = "seal.key"
+JOURNAL_KEY = "journal.key"
 
 
 def make(folder: Path, *, sites: tuple[str, ...]) -> None:
-    """Fill `folder`: `access/` (tokens), one Ed25519 pair per gateway and per datacenter, `seal.key` (hex)."""
+    """Fill `folder`: `access/` (tokens), an Ed25519 pair per gateway, datacenter and director, both secrets in hex."""
     folder.mkdir(mode=0o700)
     access_keys.generate(folder / ACCESS)
     for site in sites:
-        for kind in ("gateway", "datacenter"):
+        for kind in ("gateway", "datacenter", "director"):
             _pair(folder, f"{kind}-{site}")
-    write_secret(folder / SEAL_KEY, secrets.token_hex(SEAL_KEY_BYTES).encode() + b"\n")
+    for name in (SEAL_KEY, JOURNAL_KEY):
+        write_secret(folder / name, secrets.token_hex(SEAL_KEY_BYTES).encode() + b"\n")
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -78,6 +78,7 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
             }
             for name in SITES
         }
+        folder = self.folder / "keys"
         own = self.dsn(site, postgres.RECORDS, "massar_director") if site in SITES else ""
         return {
             **self.base,
@@ -86,6 +87,13 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
             "MASSAR_SITES": _json({**sites, WITNESS: {"name": DISPLAY_NAMES[WITNESS]}}),
             "MASSAR_ETCD_URLS": ",".join(self.etcd_urls(site)),
             "MASSAR_DIRECTOR_DSN": own,
+            **(
+                {"MASSAR_DIRECTOR_ACCOUNTS_DSN": self.dsn(site, postgres.ACCOUNTS, "massar_accounts")}
+                if own
+                else {}
+            ),
+            **({"MASSAR_JOURNAL_KEY_FILE": str(folder / keys.JOURNAL_KEY)} if own else {}),
+            **({"MASSAR_DIRECTOR_KEY_FILE": str(folder / f"director-{site}.pem")} if own else {}),
         }
 
     def gateway(self, site: str, *, valkey_url: str) -> dict[str, str]:
@@ -114,6 +122,7 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
             "MASSAR_ASSERTION_KEY_FILE": str(folder / f"gateway-{site}.pem"),
             "MASSAR_NOTICE_KEYS_DIR": str(folder),
             "MASSAR_SEAL_KEY_FILE": str(folder / keys.SEAL_KEY),
+            "MASSAR_JOURNAL_KEY_FILE": str(folder / keys.JOURNAL_KEY),
             "MASSAR_LISTEN": f"{ports.LOOPBACK}:{self.port[f'{site}.gateway']}",
             "MASSAR_PRIVATE_LISTEN": f"{ports.LOOPBACK}:{self.port[f'{site}.metrics']}",
             "MASSAR_WORKERS": str(self.workers),

@@ -37,15 +37,19 @@ class HighestEpoch:
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A request that may be answered: for whom a gateway asks, and under which epoch."""
+    """A request that may be answered: for whom is asked, under which epoch, and whether the own director replays."""
 
     subject: str
     role: assertion.ActingRole
     epoch: int
+    replays: bool
 
 
 class Admission:
-    """Checks the epoch and assertion headers; remembers used assertions until they expire."""
+    """Checks the epoch and assertion headers; remembers used assertions until they expire.
+
+    `keys` are those of all gateways and of the site's own director, by issuer.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Admission:
         clock: Callable[[], float],
     ) -> None:
         self._audience = assertion.datacenter_audience(site)
+        self._director = assertion.issuer(assertion.Sender.DIRECTOR, site)
         self._keys = keys
         self._highest = highest
         self._clock = clock
@@ -91,4 +96,5 @@ class Admission:
             raise Refused("assertion-invalid")
         self._highest.refuse_below(epoch)
         self._highest.learn(epoch)
-        return Admitted(subject=claims.sub, role=claims.role, epoch=epoch)
+        replays = claims.iss == self._director
+        return Admitted(subject=claims.sub, role=claims.role, epoch=epoch, replays=replays)

@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Litestar, Request, Response, get, post, put
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from datacenters.assertion import ActingRole
+from datacenters.assertion import ActingRole, Sender, issuer
 from datacenters.sender_keys import read_private_key, read_public_keys
 from sandbox.datacenter import answers, parameters, shapes
 from sandbox.datacenter.admission import Admission, Admitted, HighestEpoch
@@ -29,10 +30,11 @@ from sandbox.datacenter.fence import Guard, StaleEpoch
 from sandbox.datacenter.outbox import Outbox
 from sandbox.datacenter.problems import Refused
 from sandbox.datacenter.records import Records, sqlstate
+from sandbox.datacenter.replaying import read_replay
 from sandbox.datacenter.settings import Settings
 from sandbox.datacenter.standing import Observer, Standing
+from sandbox.datacenter.writes import Occasion, decide, key_of
 from sandbox.datacenter.writes import Request as WriteRequest
-from sandbox.datacenter.writes import decide, key_of
 
 READ_WITHIN_S = 2.0
 WRITE_WITHIN_S = 4.0
@@ -65,7 +67,7 @@ class Datacenter:
         self._seen: Standing | None = None
         self._admission = Admission(
             site=settings.site,
-            keys=read_public_keys(settings.assertion_keys_dir, kind="gateway"),
+            keys=_senders(settings),
             highest=self._highest,
             clock=clock,
         )
@@ -102,6 +104,7 @@ class Datacenter:
         if admitted.role is not ActingRole.TEACHER:
             raise Refused("not-found")
         body = await request.body()
+        replay = read_replay(admitted, request.headers)
         asked = WriteRequest(
             principal=admitted.subject,
             route=f"{write.method} {write.path}",
@@ -109,20 +112,21 @@ class Datacenter:
             target=request.scope["path"],
             body=body,
             epoch=admitted.epoch,
+            recorded=replay.recorded if replay else None,
         )
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        effect = write.prepare(admitted.subject, path, body, now)
-        async with asyncio.timeout(WRITE_WITHIN_S):
+        now = replay.decided_at if replay else datetime.fromtimestamp(self._clock(), UTC)
+        occasion = Occasion(scope=asked.scope, now=now, replayed=replay is not None and replay.accepted)
+        effect = write.prepare(admitted.subject, path, body, occasion)
+        deadline = asyncio.get_running_loop().time() + WRITE_WITHIN_S
+        async with asyncio.timeout_at(deadline):
             async with self._records.reading() as connection:
                 standing = await self._look(connection)
             if standing.in_recovery:
                 raise Refused("read-only")
             verdict = await decide(self._records, asked, effect, guard=self._guard)
-            # After the commit, so that whoever reads at this position or later sees the write. It is done either way.
-            with suppress(Refused, TimeoutError):
-                async with self._records.reading() as connection:
-                    await self._look(connection)
-        headers = self._headers() | verdict.headers
+        standing = await self._look_after_commit(deadline)
+        headers = answers.standing_headers(epoch=self._highest.value, standing=standing) | verdict.headers
+        headers["Massar-Order"] = str(verdict.order)
         if verdict.replayed:
             headers["Massar-Replayed"] = "1"
         return answers.answer(verdict.status, verdict.body, headers, headers.pop("Content-Type"))
@@ -201,6 +205,17 @@ class Datacenter:
             token=request.headers.get("massar-assertion"),
         )
 
+    async def _look_after_commit(self, deadline: float) -> Standing:
+        """Where the log stands at or beyond a commit: whoever has replayed that far has the write.
+
+        Raises: Refused (`outcome-unknown`): it is done, but nobody could say yet from where on it is safe.
+        """
+        try:
+            async with asyncio.timeout_at(deadline), self._records.reading() as connection:
+                return await self._look(connection)
+        except (Refused, TimeoutError) as error:
+            raise Refused("outcome-unknown") from error
+
     async def _look(self, connection: Any) -> Standing:
         self._seen = await self._observer.look(connection)
         self._highest.learn(self._seen.epoch)
@@ -248,6 +263,15 @@ def create_datacenter(
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _senders(settings: Settings) -> dict[str, Ed25519PublicKey]:
+    """By issuer: every gateway, and of the directors the own site's alone."""
+    folder, own = settings.assertion_keys_dir, settings.site
+    gateways = read_public_keys(folder, kind=Sender.GATEWAY)
+    directors = read_public_keys(folder, kind=Sender.DIRECTOR)
+    senders = {issuer(Sender.GATEWAY, site): key for site, key in gateways.items()}
+    return senders | {issuer(Sender.DIRECTOR, site): key for site, key in directors.items() if site == own}
 
 
 def _trouble(error: BaseException) -> dict[str, str | None]:

@@ -7,9 +7,7 @@ a lesson before its day or after now. Those who call the roll of one lesson take
 
 from __future__ import annotations
 
-import base64
 import re
-import secrets
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Annotated, Any
@@ -22,9 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sandbox.datacenter import shapes
 from sandbox.datacenter.problems import Refused
 from sandbox.datacenter.tables import absences, calendar, lessons, pupils
-from sandbox.datacenter.writes import Verdict, json_verdict
+from sandbox.datacenter.writes import Occasion, Verdict, json_verdict
 
-ID_BYTES = 10
 AHEAD_MAX = timedelta(minutes=5)
 # Morocco's clock all year but Ramadan, when its day begins an hour after this one: that refuses nobody.
 LOCAL = timezone(timedelta(hours=1))
@@ -123,11 +120,6 @@ class Sighting(msgspec.Struct, frozen=True):
     moment: datetime
 
 
-def new_id() -> str:
-    """An opaque id: 16 characters of a-z and 2-7."""
-    return base64.b32encode(secrets.token_bytes(ID_BYTES)).decode().lower()
-
-
 def parse(body: bytes) -> tuple[shapes.Presence, ...]:
     """The rows of a roll call.
 
@@ -162,7 +154,7 @@ async def call_roll(
     held_on: date,
     start_at: time,
     entries: Sequence[shapes.Presence],
-    now: datetime,
+    occasion: Occasion,
 ) -> Verdict:
     """Write what was seen at the lesson of `class_id` that starts then, and say what became of each row.
 
@@ -178,14 +170,14 @@ async def call_roll(
     slugs: dict[str, str] = {}
     sightings = []
     for entry in entries:
-        moment = observed(entry.observed_at, held_on=held_on, now=now)
+        moment = observed(entry.observed_at, held_on=held_on, now=occasion.now)
         if moment is None:
             slugs[entry.pupil_id] = "observation-invalid"
         elif entry.pupil_id not in present:
             slugs[entry.pupil_id] = "pupil-not-in-class"
         else:
             sightings.append(Sighting(pupil_id=entry.pupil_id, state=entry.state, moment=moment))
-    for pupil in await _superseded(connection, {**lesson, "end_at": end_at}, sightings):
+    for pupil in await _superseded(connection, {**lesson, "end_at": end_at}, sightings, occasion):
         slugs[pupil] = "observation-superseded"
     results = [
         shapes.PresenceResult(pupil_id=entry.pupil_id, status="rejected", slug=slugs[entry.pupil_id])
@@ -197,7 +189,7 @@ async def call_roll(
 
 
 async def _superseded(
-    connection: AsyncConnection, lesson: dict[str, Any], sightings: Sequence[Sighting]
+    connection: AsyncConnection, lesson: dict[str, Any], sightings: Sequence[Sighting], occasion: Occasion
 ) -> set[str]:
     """Write the sightings; return the pupils of whom a newer one stands."""
     seen = [one for one in sightings if one.state in _KINDS]
@@ -206,7 +198,7 @@ async def _superseded(
     if seen:
         asked = {
             **lesson,
-            "ids": [new_id() for _ in seen],
+            "ids": [occasion.new_id(one.pupil_id) for one in seen],
             "kinds": [_KINDS[one.state] for one in seen],
             **_columns(seen),
         }

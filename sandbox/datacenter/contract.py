@@ -6,7 +6,6 @@ Invariant: this table and the paths of the document are the same set; a test com
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sandbox.datacenter import assigning, attendance, entering, grades, parameters, reads, relations
 from sandbox.datacenter.parameters import Parse
 from sandbox.datacenter.reads import Parameters
-from sandbox.datacenter.writes import Effect
+from sandbox.datacenter.writes import Effect, Occasion
 
 SHARED_FOR_HOURS = "private, max-age=21600"
 FOR_MINUTES = "private, max-age=900"
@@ -38,11 +37,11 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """One PUT or POST; `prepare(teacher, path, body, now)` reads the body and returns what is done in the transaction."""
+    """One PUT or POST; `prepare(teacher, path, body, occasion)` reads the body and returns what is done in the transaction."""
 
     method: str
     path: str
-    prepare: Callable[[str, Parameters, bytes, datetime], Effect]
+    prepare: Callable[[str, Parameters, bytes, Occasion], Effect]
 
 
 READS: tuple[Read, ...] = (
@@ -90,7 +89,7 @@ READS: tuple[Read, ...] = (
 )
 
 
-def _entries(teacher: str, path: Parameters, body: bytes, _: datetime) -> Effect:
+def _entries(teacher: str, path: Parameters, body: bytes, occasion: Occasion) -> Effect:
     entries = entering.parse(body)
     return partial(
         entering.enter,
@@ -99,10 +98,11 @@ def _entries(teacher: str, path: Parameters, body: bytes, _: datetime) -> Effect
         subject=path["subject"],
         session=path["session"],
         entries=entries,
+        occasion=occasion,
     )
 
 
-def _attendance(teacher: str, path: Parameters, body: bytes, now: datetime) -> Effect:
+def _attendance(teacher: str, path: Parameters, body: bytes, occasion: Occasion) -> Effect:
     entries = attendance.parse(body)
     return partial(
         attendance.call_roll,
@@ -111,12 +111,15 @@ def _attendance(teacher: str, path: Parameters, body: bytes, now: datetime) -> E
         held_on=path["date"],
         start_at=path["slot"],
         entries=entries,
-        now=now,
+        occasion=occasion,
     )
 
 
-def _homework(teacher: str, path: Parameters, body: bytes, _: datetime) -> Effect:
-    return partial(assigning.assign, teacher=teacher, class_id=path["class_id"], asked=assigning.parse(body))
+def _homework(teacher: str, path: Parameters, body: bytes, occasion: Occasion) -> Effect:
+    asked = assigning.parse(body)
+    return partial(
+        assigning.assign, teacher=teacher, class_id=path["class_id"], asked=asked, occasion=occasion
+    )
 
 
 WRITES: tuple[Write, ...] = (

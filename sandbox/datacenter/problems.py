@@ -23,6 +23,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "gradebook-locked": (409, "Carnet de notes verrouillé"),
     "idempotency-key-in-progress": (409, "La même demande est en cours"),
     "idempotency-key-expired": (409, "Clé d'idempotence expirée"),
+    "replay-mismatch": (409, "La reprise donne une autre réponse que la première fois"),
     "body-too-large": (413, "Corps de requête trop grand"),
     "idempotency-key-reused": (422, "Clé d'idempotence déjà utilisée pour une autre demande"),
     "internal": (500, "Erreur interne"),

@@ -330,6 +330,13 @@ idempotency = Table(
     Column("body", LargeBinary, nullable=False),
     Column("headers", JSONB, nullable=False),
     _instant("decided_at"),
+    # Where the log stood inside the transaction: of two writes that took turns, the later one has the higher number.
+    Column(
+        "order_lsn",
+        BigInteger,
+        nullable=False,
+        server_default=text("(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"),
+    ),
 )
 
 outbox = Table(

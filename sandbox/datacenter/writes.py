@@ -7,8 +7,11 @@ answer was lost, is called `outcome-unknown`.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 
 import asyncpg
 import msgspec
@@ -22,16 +25,29 @@ from sandbox.datacenter.tables import idempotency
 
 KEPT_DAYS = 30
 KEY_CHARS_MAX = 128
+ID_BYTES = 10
 JSON_MEDIA_TYPE = "application/json"
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """An answer to a write, as stored and as sent."""
+    """An answer to a write, as stored and as sent; `order` is the place of its transaction in the log."""
 
     status: int
     body: bytes
     headers: dict[str, str]
     replayed: bool = False
+    order: int = 0
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What a replayed write was answered the first time: status and SHA-256 of the body."""
+
+    status: int
+    digest: bytes
+
+    def is_of(self, verdict: Verdict) -> bool:
+        """Whether `verdict` is the same answer."""
+        return (self.status, self.digest) == (verdict.status, hashlib.sha256(verdict.body).digest())
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -43,6 +59,7 @@ class Request(msgspec.Struct, frozen=True):
     target: str
     body: bytes
     epoch: int
+    recorded: Recorded | None = None
 
     @property
     def digest(self) -> bytes:
@@ -55,6 +72,23 @@ class Request(msgspec.Struct, frozen=True):
         return f"{self.principal}\n{self.route}\n{self.key}"
 
 
+class Occasion(msgspec.Struct, frozen=True):
+    """When a write is judged, and what makes it unique: the same occasion has the same effect anywhere.
+
+    `replayed` when it was accepted at `now` by a datacenter that is gone: a deadline that has passed since is not
+    judged again.
+    """
+
+    scope: str
+    now: datetime
+    replayed: bool = False
+
+    def new_id(self, *of: str) -> str:
+        """An opaque id (16 characters of a-z and 2-7) for what this write makes, different for each `of`."""
+        digest = hashlib.sha256("\n".join((self.scope, *of)).encode()).digest()
+        return base64.b32encode(digest[:ID_BYTES]).decode().lower()
+
+
 Effect = Callable[[AsyncConnection], Awaitable[Verdict]]
 
 _STORED = select(
@@ -62,6 +96,7 @@ _STORED = select(
     idempotency.c.status,
     idempotency.c.body,
     idempotency.c.headers,
+    idempotency.c.order_lsn,
     (
         idempotency.c.decided_at < func.clock_timestamp() - literal_column(f"interval '{KEPT_DAYS} days'")
     ).label("expired"),
@@ -70,7 +105,7 @@ _STORED = select(
     idempotency.c.route == bindparam("route"),
     idempotency.c.key == bindparam("key"),
 )
-_STORE = insert(idempotency)
+_STORE = insert(idempotency).returning(idempotency.c.order_lsn)
 
 
 def key_of(header: str | None) -> str:
@@ -91,17 +126,22 @@ def key_of(header: str | None) -> str:
 async def decide(records: Records, request: Request, effect: Effect, *, guard: fence.Guard) -> Verdict:
     """The answer to `request`: the stored one, or that of `effect`, now stored.
 
-    Raises: Refused; then nothing was written, unless it is `outcome-unknown`.
+    Raises: Refused; then nothing was written, unless it is `outcome-unknown`. A replayed request that comes out
+    otherwise than it was recorded is refused with `replay-mismatch`.
     """
     async with records.writing() as connection:
         if not await fence.check(connection, guard, epoch=request.epoch, scope=request.scope):
             raise Refused("idempotency-key-in-progress")
         # In a statement of its own: its snapshot is younger than the lock that the check just took.
-        stored = await _stored(connection, request)
-        if stored is not None:
-            return stored
-        verdict = await _judged(connection, effect)
-        await connection.execute(
+        verdict = await _stored(connection, request)
+        stored = verdict is not None
+        if verdict is None:
+            verdict = await _judged(connection, effect)
+        if request.recorded is not None and not request.recorded.is_of(verdict):
+            raise Refused("replay-mismatch")
+        if stored:
+            return verdict
+        order = await connection.execute(
             _STORE,
             {
                 "principal": request.principal,
@@ -113,6 +153,7 @@ async def decide(records: Records, request: Request, effect: Effect, *, guard: f
                 "headers": verdict.headers,
             },
         )
+        verdict = msgspec.structs.replace(verdict, order=order.scalar_one())
         await _commit(connection)
         return verdict
 
@@ -129,7 +170,7 @@ async def _stored(connection: AsyncConnection, request: Request) -> Verdict | No
         raise Refused("idempotency-key-expired")
     if row.digest != request.digest:
         raise Refused("idempotency-key-reused")
-    return Verdict(status=row.status, body=row.body, headers=row.headers, replayed=True)
+    return Verdict(status=row.status, body=row.body, headers=row.headers, replayed=True, order=row.order_lsn)
 
 
 async def _judged(connection: AsyncConnection, effect: Effect) -> Verdict:
@@ -153,6 +194,8 @@ async def _judged(connection: AsyncConnection, effect: Effect) -> Verdict:
 async def _commit(connection: AsyncConnection) -> None:
     try:
         await connection.commit()
+    except asyncio.CancelledError as error:  # the deadline came while PostgreSQL was at it
+        raise Refused("outcome-unknown") from error
     except (OSError, exc.DBAPIError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         if isinstance(error, exc.DBAPIError) and not error.connection_invalidated:
             raise  # PostgreSQL answered: it is rolled back

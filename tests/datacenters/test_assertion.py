@@ -12,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacenters import assertion
-from datacenters.assertion import ActingRole, Assertion, AssertionInvalid
+from datacenters.assertion import ActingRole, Assertion, AssertionInvalid, Sender
 
 NOW = 1_790_000_000.0
 KEY = Ed25519PrivateKey.generate()
 OTHER_KEY = Ed25519PrivateKey.generate()
-KEYS = {"rabat": KEY.public_key(), "marrakech": OTHER_KEY.public_key()}
+KEYS = {
+    "gateway:rabat": KEY.public_key(),
+    "director:rabat": OTHER_KEY.public_key(),
+    "gateway:marrakech": OTHER_KEY.public_key(),
+}
 REQUEST: dict[str, Any] = {
     "audience": "datacenter:marrakech",
     "method": "PUT",
@@ -64,7 +68,7 @@ def test_what_was_signed_is_read_back() -> None:
 
 def test_header_is_of_the_agreed_kind() -> None:
     header, claims = parts_of(signed())
-    assert header == {"alg": "EdDSA", "typ": "massar-assertion+jwt", "kid": "rabat"}
+    assert header == {"alg": "EdDSA", "typ": "massar-assertion+jwt", "kid": "gateway:rabat"}
     assert set(claims) == {"iss", "aud", "sub", "role", "htm", "htu", "digest", "epoch", "iat", "exp", "jti"}
 
 
@@ -83,7 +87,7 @@ def test_every_assertion_is_another_one() -> None:
         {"epoch": 6},
         {"now": NOW + assertion.LIFETIME_S + assertion.LEEWAY_S},
         {"now": NOW - assertion.LEEWAY_S - 1},
-        {"keys": {"rabat": OTHER_KEY.public_key()}},
+        {"keys": {"gateway:rabat": OTHER_KEY.public_key()}},
         {"keys": {}},
     ],
 )
@@ -97,20 +101,34 @@ def test_accepted_over_its_whole_life_and_the_leeway(shift_s: float) -> None:
     assert verified(signed(), now=NOW + shift_s)
 
 
-def test_a_site_cannot_sign_in_another_ones_name() -> None:
+@pytest.mark.parametrize("kid", ["gateway:marrakech", "director:rabat"])
+def test_nobody_can_sign_in_another_ones_name(kid: str) -> None:
     header, claims = parts_of(signed())
-    token = forged({**header, "kid": "marrakech"}, claims, key=OTHER_KEY)
-    with pytest.raises(AssertionInvalid, match="another site"):
-        verified(token)
+    with pytest.raises(AssertionInvalid, match="another sender"):
+        verified(forged({**header, "kid": kid}, claims, key=OTHER_KEY))
+
+
+def test_a_director_speaks_in_its_own_name_and_by_its_own_key() -> None:
+    claims = verified(signed(sender=Sender.DIRECTOR, key=OTHER_KEY))
+    assert claims.iss == "director:rabat"
+    for pretended in (signed(sender=Sender.DIRECTOR), signed(key=OTHER_KEY)):
+        with pytest.raises(AssertionInvalid, match="signature"):
+            verified(pretended)
+
+
+@pytest.mark.parametrize("sender", [Sender.DIRECTOR, Sender.GATEWAY])
+def test_a_sender_that_is_not_known_is_refused(sender: Sender) -> None:
+    with pytest.raises(AssertionInvalid, match="unknown sender"):
+        verified(signed(sender=sender, site="nowhere"))
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        {"alg": "none", "typ": "massar-assertion+jwt", "kid": "rabat"},
-        {"alg": "HS256", "typ": "massar-assertion+jwt", "kid": "rabat"},
-        {"alg": "EdDSA", "typ": "at+jwt", "kid": "rabat"},
-        {"alg": "EdDSA", "typ": "massar-assertion+jwt", "kid": "rabat", "jwk": {}},
+        {"alg": "none", "typ": "massar-assertion+jwt", "kid": "gateway:rabat"},
+        {"alg": "HS256", "typ": "massar-assertion+jwt", "kid": "gateway:rabat"},
+        {"alg": "EdDSA", "typ": "at+jwt", "kid": "gateway:rabat"},
+        {"alg": "EdDSA", "typ": "massar-assertion+jwt", "kid": "gateway:rabat", "jwk": {}},
         {"alg": "EdDSA", "typ": "massar-assertion+jwt"},
     ],
 )

@@ -19,7 +19,7 @@ from datacenters.sites import Site
 from tests.datacenters.origin import CUT, CUT_IN_BODY, HANG, Origin, Reply, origins, problem, verified
 
 KEY = Ed25519PrivateKey.generate()
-KEYS = {"marrakech": KEY.public_key()}
+KEYS = {"gateway:marrakech": KEY.public_key()}
 NOW = 1_790_000_000.0
 
 

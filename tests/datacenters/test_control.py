@@ -9,7 +9,7 @@ import pytest
 from datacenters import control, etcd_keys, record
 from datacenters.control import Held
 from datacenters.etcd import Etcd
-from datacenters.record import Phase, Record
+from datacenters.record import Phase, Protection, Record
 from tests.datacenters.worlds import NOW, declared
 
 CLAIMERS = 12
@@ -53,10 +53,41 @@ async def test_a_change_moves_record_epoch_and_audit_together(etcd: Etcd) -> Non
     assert items[etcd_keys.EPOCH].value == b"2"
     assert record.decode(items[etcd_keys.CONTROL].value) == after
     row = etcd_keys.audit(2, after.decided_at)
-    assert len({items[key].revision for key in (etcd_keys.EPOCH, etcd_keys.CONTROL, row)}) == 1
+    together = (etcd_keys.EPOCH, etcd_keys.CONTROL, etcd_keys.PROTECTION, row)
+    assert len({items[key].revision for key in together}) == 1
     rows = await control.audit(etcd)
     assert (rows[-1].before, rows[-1].after) == (held.record, after)
     assert rows[-1].after.evidence == {"a": 1}
+
+
+async def test_writes_find_beside_the_epoch_whether_they_have_to_leave_a_record(etcd: Etcd) -> None:
+    async def standing() -> Held:
+        held = await control.read(etcd)
+        assert held is not None
+        return held
+
+    async def told() -> bytes | None:
+        found = await etcd.read(etcd_keys.PROTECTION)
+        return None if found is None else found.value
+
+    await installed(etcd)
+    assert await told() == control.PROTECTED
+    for protection, value in (
+        (Protection.NONE, control.UNPROTECTED),
+        (Protection.RETURNING, control.PROTECTED),
+        (Protection.JOURNAL, control.PROTECTED),
+    ):
+        held = await standing()
+        after = record.protect(
+            held.record,
+            protection=protection,
+            reason="full",
+            now=held.record.decided_at + 1,
+            by="director:rabat",
+        )
+        assert isinstance(after, Record)
+        assert await control.change(etcd, held, after)
+        assert await told() == value
 
 
 async def test_of_concurrent_claims_from_the_same_record_exactly_one_stands(etcd: Etcd) -> None:

@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacenters import etcd_keys
+from datacenters.position import Position
 
+POSITIONS = st.tuples(st.integers(0, 10**10 - 1), st.integers(0, 2**64 - 1))
+NAMES = st.text("0123456789abcdef", min_size=1, max_size=32)
 MOMENTS = st.tuples(st.integers(0, 10**9), st.floats(0, 4e9))
 
 
@@ -21,3 +24,21 @@ def test_audit_rows_sort_as_they_happened(one: tuple[int, float], other: tuple[i
     in_ms = [(epoch, round(at * 1000)) for epoch, at in (one, other)]
     keys = [etcd_keys.audit(*one), etcd_keys.audit(*other)]
     assert (keys[0] < keys[1]) == (in_ms[0] < in_ms[1])
+
+
+@given(POSITIONS, POSITIONS, NAMES, NAMES)
+def test_journal_records_sort_by_position_and_the_end_of_one_parts_them(
+    one: Position, other: Position, name: str, other_name: str
+) -> None:
+    key, other_key = etcd_keys.journal(one, name), etcd_keys.journal(other, other_name)
+    if one != other:
+        assert (key < other_key) == (one < other)
+    assert (key < etcd_keys.journal_end(other)) == (one < other)
+
+
+@given(POSITIONS, NAMES)
+def test_a_parked_record_lies_by_its_ordering_key_and_outside_the_journal(at: Position, name: str) -> None:
+    journal = etcd_keys.journal(at, name)
+    parked = etcd_keys.parked("ab12", journal)
+    assert parked == f"{etcd_keys.PARKED}ab12/{journal.removeprefix(etcd_keys.JOURNAL)}"
+    assert not parked.startswith(etcd_keys.JOURNAL)

@@ -8,6 +8,7 @@ import pytest
 
 from auth.keys import SigningKeys
 from datacenters import sender_keys
+from datacenters.journal_seal import JournalSeal
 from sandbox import keys
 
 
@@ -22,7 +23,7 @@ def test_tokens_can_be_signed(made: Path) -> None:
     assert SigningKeys.load(made / keys.ACCESS).signing_kid
 
 
-@pytest.mark.parametrize("kind", ["gateway", "datacenter"])
+@pytest.mark.parametrize("kind", ["gateway", "datacenter", "director"])
 def test_every_site_has_a_pair_that_fits(made: Path, kind: str) -> None:
     public = sender_keys.read_public_keys(made, kind=kind)
     assert set(public) == {"rabat", "marrakech"}
@@ -31,8 +32,14 @@ def test_every_site_has_a_pair_that_fits(made: Path, kind: str) -> None:
         key.verify(private.sign(b"text"), b"text")
 
 
-def test_the_seal_key_is_hex_of_32_bytes(made: Path) -> None:
-    assert len(bytes.fromhex((made / keys.SEAL_KEY).read_text().strip())) == 32
+def test_the_secrets_are_hex_of_32_bytes_and_each_another(made: Path) -> None:
+    secrets = {bytes.fromhex((made / name).read_text().strip()) for name in (keys.SEAL_KEY, keys.JOURNAL_KEY)}
+    assert [len(secret) for secret in secrets] == [32, 32]
+
+
+def test_journal_records_can_be_sealed(made: Path) -> None:
+    seal = JournalSeal.load(made / keys.JOURNAL_KEY)
+    assert seal.open(seal.seal(b"text", b"name"), b"name") == b"text"
 
 
 def test_all_is_closed_to_others(made: Path) -> None:

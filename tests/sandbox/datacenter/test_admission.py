@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from datacenters.assertion import ActingRole, sign
+from datacenters.assertion import ActingRole, Sender, sign
 from sandbox.datacenter.admission import Admission, Admitted, HighestEpoch
 from sandbox.datacenter.fence import StaleEpoch
 from sandbox.datacenter.problems import Refused
 
 KEY = Ed25519PrivateKey.generate()
+KEYS = {f"{sender}:{site}": KEY.public_key() for sender in Sender for site in ("rabat", "marrakech")}
 NOW = 1_790_000_000.0
 
 
@@ -20,9 +21,7 @@ class Door:
     def __init__(self) -> None:
         self.highest = HighestEpoch()
         self.now = NOW
-        self.admission = Admission(
-            site="rabat", keys={"rabat": KEY.public_key()}, highest=self.highest, clock=lambda: self.now
-        )
+        self.admission = Admission(site="rabat", keys=KEYS, highest=self.highest, clock=lambda: self.now)
 
     def token(self, *, epoch: int = 7, **changed: Any) -> str:
         claims: dict[str, Any] = {
@@ -37,8 +36,24 @@ class Door:
 
 def test_an_honest_request_is_admitted_and_teaches_its_epoch() -> None:
     door = Door()
-    assert door.knock(door.token()) == Admitted(subject="teacher", role=ActingRole.TEACHER, epoch=7)
+    assert door.knock(door.token()) == Admitted(
+        subject="teacher", role=ActingRole.TEACHER, epoch=7, replays=False
+    )
     assert door.highest.value == 7
+
+
+@pytest.mark.parametrize(
+    ("sender", "site", "replays"),
+    [
+        (Sender.DIRECTOR, "rabat", True),
+        (Sender.DIRECTOR, "marrakech", False),
+        (Sender.GATEWAY, "rabat", False),
+        (Sender.GATEWAY, "marrakech", False),
+    ],
+)
+def test_of_all_senders_the_own_director_alone_replays(sender: Sender, site: str, replays: bool) -> None:
+    door = Door()
+    assert door.knock(door.token(sender=sender, site=site)).replays is replays
 
 
 def test_a_used_assertion_stays_used_until_it_has_expired() -> None:

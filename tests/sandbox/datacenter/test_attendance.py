@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, time, timedelta
 
 import msgspec
@@ -11,8 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sandbox.datacenter import shapes
-from sandbox.datacenter.attendance import AHEAD_MAX, LOCAL, call_roll, new_id, observed, parse
+from sandbox.datacenter.attendance import AHEAD_MAX, LOCAL, call_roll, observed, parse
 from sandbox.datacenter.problems import Refused
+from sandbox.datacenter.writes import Occasion
 from tests.conformance import seed
 
 AT = datetime(2026, 11, 16, 8, 35, tzinfo=UTC)
@@ -44,7 +44,7 @@ async def roll(
         held_on=held_on,
         start_at=start_at,
         entries=entries,
-        now=now,
+        occasion=Occasion(scope="t", now=now),
     )
     results = msgspec.json.decode(said.body)["results"]
     assert [one["pupil_id"] for one in results] == [entry.pupil_id for entry in entries]
@@ -191,9 +191,3 @@ def test_any_text_of_64_characters_is_a_row_and_no_longer_one() -> None:
             parse(
                 msgspec.json.encode({"entries": [{"pupil_id": "p", "state": "late", "observed_at": unread}]})
             )
-
-
-def test_ids_are_opaque_and_new() -> None:
-    made = {new_id() for _ in range(1000)}
-    assert len(made) == 1000
-    assert all(re.fullmatch(r"[a-z2-7]{16}", one) for one in made)

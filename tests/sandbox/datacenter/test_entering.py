@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -13,8 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sandbox.datacenter import shapes
 from sandbox.datacenter.entering import Present, enter, judge, parse
 from sandbox.datacenter.problems import Refused
+from sandbox.datacenter.writes import Occasion
 from tests.conformance import seed
 
+NOW = Occasion(scope="t", now=datetime(2026, 11, 18, 9, 0, tzinfo=UTC))
 PRESENT = Present(dispensed=False, versions={1: 3})
 PLANNED = frozenset({1, 2})
 
@@ -81,6 +84,7 @@ async def test_a_cell_takes_the_highest_version_there_is(connection: AsyncConnec
             subject="MATH",
             session=1,
             entries=[msgspec.structs.replace(entry(version=version), pupil_id=seed.PUPIL)],
+            occasion=NOW,
         )
         (result,) = msgspec.json.decode(said.body)["results"]
         assert (result["status"], result.get("version", result.get("current"))) == (status, highest)
@@ -107,7 +111,13 @@ async def test_accepted_cells_are_written_with_their_next_version(connection: As
         shapes.Entry(pupil_id=seed.STRANGER, number=2, mark=None, state="absent", version=0),
     ]
     said = await enter(
-        connection, teacher=seed.TEACHER, class_id=seed.CLASS, subject="MATH", session=1, entries=cells
+        connection,
+        teacher=seed.TEACHER,
+        class_id=seed.CLASS,
+        subject="MATH",
+        session=1,
+        entries=cells,
+        occasion=NOW,
     )
     assert said.status == 200
     rows = await connection.execute(
@@ -135,4 +145,27 @@ async def test_who_may_not_is_told_before_anything_is_read(
     connection: AsyncConnection, teacher: str, subject: str, slug: str
 ) -> None:
     with pytest.raises(Refused, match=slug):
-        await enter(connection, teacher=teacher, class_id=seed.CLASS, subject=subject, session=1, entries=[])
+        await enter(
+            connection,
+            teacher=teacher,
+            class_id=seed.CLASS,
+            subject=subject,
+            session=1,
+            entries=[],
+            occasion=NOW,
+        )
+
+
+async def test_a_gradebook_that_was_locked_since_takes_what_was_accepted_before(
+    connection: AsyncConnection,
+) -> None:
+    said = await enter(
+        connection,
+        teacher=seed.TEACHER,
+        class_id=seed.CLASS,
+        subject="AR",
+        session=1,
+        entries=[],
+        occasion=msgspec.structs.replace(NOW, replayed=True),
+    )
+    assert said.status == 200

@@ -1,0 +1,131 @@
+"""The director of one site, put together: where the datacenters' decisions meet the accounts that auth keeps.
+
+Invariant: a site with a datacenter starts only with all that a take-over needs (its databases, its keys); the witness
+has none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from auth.accounts import open_engine
+from datacenters import sites
+from datacenters.director import ETCD_TIMEOUT_S, Director
+from datacenters.etcd import Etcd
+from datacenters.feeds import Publisher
+from datacenters.journal import Kind
+from datacenters.journal_seal import JournalSeal
+from datacenters.replay import Replay
+from datacenters.replay_path import DatacenterPath
+from datacenters.sender_keys import read_private_key
+from datacenters.sites import Site
+from gateway.account_records import AccountsPath
+
+
+class OwnGround(msgspec.Struct, frozen=True):
+    """What stands at a site with a datacenter: both databases, the director's own key, the journal's."""
+
+    records_dsn: str
+    accounts_dsn: str
+    key_file: Path
+    journal_key_file: Path
+
+    def __repr__(self) -> str:
+        return "OwnGround(…)"  # the addresses hold passwords
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What one director is told: its site, all sites, etcd's members (its own first), and its ground if it has one."""
+
+    site: str
+    sites: dict[str, Site]
+    etcd_urls: tuple[str, ...]
+    ground: OwnGround | None = None
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """The settings in `MASSAR_` variables.
+
+    Raises: ValueError, which names the variable.
+    """
+    site = _setting(environment, "MASSAR_SITE")
+    known = sites.parse(_setting(environment, "MASSAR_SITES"))
+    ground = None
+    if environment.get("MASSAR_DIRECTOR_DSN"):
+        ground = OwnGround(
+            records_dsn=environment["MASSAR_DIRECTOR_DSN"],
+            accounts_dsn=_setting(environment, "MASSAR_DIRECTOR_ACCOUNTS_DSN"),
+            key_file=Path(_setting(environment, "MASSAR_DIRECTOR_KEY_FILE")),
+            journal_key_file=Path(_setting(environment, "MASSAR_JOURNAL_KEY_FILE")),
+        )
+        if site not in sites.with_datacenter(known):
+            raise ValueError("MASSAR_DIRECTOR_DSN: MASSAR_SITES names no datacenter at this site")
+    urls = tuple(_setting(environment, "MASSAR_ETCD_URLS").split(","))
+    return Settings(site=site, sites=known, etcd_urls=urls, ground=ground)
+
+
+def run_director(environment: Mapping[str, str]) -> None:
+    """Direct one site until TERM or INT.
+
+    Raises: ValueError: a setting is missing or wrong.
+    """
+    settings = settings_from(environment)
+    _log_as_json()
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    etcd = Etcd(settings.etcd_urls, timeout_s=ETCD_TIMEOUT_S)
+    ground, replay = settings.ground, None
+    closing = [etcd.aclose]
+    if ground is not None:
+        url = sites.with_datacenter(settings.sites)[settings.site]
+        datacenter = DatacenterPath(url, site=settings.site, key=read_private_key(ground.key_file))
+        engine = open_engine(ground.accounts_dsn)
+        closing += [datacenter.aclose, engine.dispose]
+        replay = Replay(
+            etcd,
+            Publisher(etcd),
+            JournalSeal.load(ground.journal_key_file),
+            {Kind.DATACENTER: datacenter, Kind.ACCOUNTS: AccountsPath(engine)},
+        )
+    dsn = ground.records_dsn if ground else None
+    director = Director(etcd, site=settings.site, sites=settings.sites, dsn=dsn, replay=replay)
+    working = asyncio.create_task(director.run())
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, working.cancel)
+    try:
+        await asyncio.wait({working})
+        if not working.cancelled():
+            await working
+    finally:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(signum)
+        for close in closing:
+            await close()
+
+
+def _setting(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise ValueError(f"{name}: not set")
+    return value
+
+
+def _log_as_json() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(),
+    )
