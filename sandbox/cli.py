@@ -18,7 +18,7 @@ from types import FrameType
 import click
 
 from datacenters import lifeline
-from sandbox import folder, ports, proc, processes
+from sandbox import asking, folder, ports, proc, processes, seats
 
 DEFAULT_DIR = ".sandbox"
 DEFAULT_PUPILS = 2_000
@@ -54,6 +54,24 @@ class _NamedPort(click.ParamType[tuple[str, int]]):
         return name, int(port)
 
 
+class _SiteSeat(click.ParamType[tuple[str, seats.Seat]]):
+    """`SITE=ADDRESS` or `SITE=ADDRESS@NAMESPACE`."""
+
+    name = "SITE=ADDRESS[@NAMESPACE]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, seats.Seat]:
+        """Split and check it."""
+        site, _, seat = str(value).partition("=")
+        if site not in {*folder.SITES, folder.WITNESS}:
+            self.fail(f"{value!r}: there is no site {site!r}", param, ctx)
+        try:
+            return site, seats.parse(seat)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 @click.group(invoke_without_command=True, short_help="A real country of three sites in a folder.")
 @_dir_option
 @click.option("--pupils", type=click.IntRange(200, 1_000_000), default=DEFAULT_PUPILS, show_default=True)
@@ -70,6 +88,13 @@ class _NamedPort(click.ParamType[tuple[str, int]]):
 @click.option(
     "--port", "named_ports", type=_NamedPort(), multiple=True, help="Any other, such as rabat.postgres=PORT."
 )
+@click.option(
+    "--site",
+    "site_seats",
+    type=_SiteSeat(),
+    multiple=True,
+    help="An address of its own for a site and a network namespace for its processes: rabat=10.77.1.1@massar-rabat.",
+)
 @click.pass_context
 def sandbox(
     context: click.Context,
@@ -80,6 +105,7 @@ def sandbox(
     workers: int,
     gateway_ports: tuple[tuple[str, int], ...],
     named_ports: tuple[tuple[str, int], ...],
+    site_seats: tuple[tuple[str, seats.Seat], ...],
 ) -> None:
     """Run a real country of three sites in a folder, until Ctrl-C or TERM."""
     context.obj = directory
@@ -94,6 +120,7 @@ def sandbox(
         ready_file=ready_file.resolve() if ready_file else None,
         workers=workers,
         given=given,
+        seated=dict(site_seats),
     )
 
 
@@ -111,6 +138,23 @@ def kill(inherited: Path | None, target: str, directory: Path | None) -> None:
     for row in doomed:
         click.echo(f"killed {row.name} (pid {row.who.pid})")
     click.echo(f"{target}: {len(killed)} processes killed")
+
+
+@sandbox.command()
+@click.argument("target", metavar="[SITE|SITE-KIND|valkey]")
+@_dir_option
+@click.pass_obj
+def revive(inherited: Path | None, target: str, directory: Path | None) -> None:
+    """Start again what has ended of a site, or a single process such as rabat-director, on its old files.
+
+    Returns when the site stands as the record says: one that lost the active role follows the other as its standby.
+    """
+    table = _table(directory or inherited)
+    try:
+        for sentence in asking.ask(Path(table.dir), asking.Revive(target=target)):
+            click.echo(sentence)
+    except asking.Failed as failure:
+        raise click.ClickException(str(failure)) from None
 
 
 @sandbox.command("revoke-guardianship")
@@ -167,6 +211,7 @@ def _run(
     ready_file: Path | None,
     workers: int,
     given: Mapping[str, int],
+    seated: Mapping[str, seats.Seat],
 ) -> None:
     from sandbox import postgres, supervisor, wiring, world  # noqa: PLC0415 — after the signals are caught: they take a second
 
@@ -182,6 +227,7 @@ def _run(
     if ready_file is not None and ready_file.parent != directory and not ready_file.parent.is_dir():
         raise click.UsageError(f"--ready-file: there is no folder {ready_file.parent}")
     try:
+        seats.check(seated)
         place = folder.occupy(directory)
         if place.clear():
             say(f"starting afresh in {directory}: what an earlier sandbox left there is removed")
@@ -189,7 +235,8 @@ def _run(
             ready_file.unlink(missing_ok=True)
         plan = wiring.Wiring(
             folder=directory,
-            port=wiring.allot(given),
+            port=wiring.allot(given, seated),
+            seated=seated,
             passwords=postgres.new_passwords(),
             workers=workers,
             base=_passed_on(os.environ),
@@ -211,7 +258,7 @@ def _run(
             somebody_looks=sys.stdout.isatty(),
         )
         asyncio.run(boss.run())
-    except (folder.FolderRefused, ports.PortTaken, processes.ProcessFailed) as reason:
+    except (folder.FolderRefused, ports.PortTaken, seats.SeatRefused, processes.ProcessFailed) as reason:
         raise click.ClickException(str(reason)) from None
 
 

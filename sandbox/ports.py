@@ -1,4 +1,4 @@
-"""Free loopback ports for the sandbox's servers.
+"""Free ports for the sandbox's servers.
 
 Invariant: chosen ports lie below the range the kernel hands to outgoing connections, so that a busy client
 cannot take one between the choice and the server's bind.
@@ -20,12 +20,12 @@ class PortTaken(Exception):
     """A port that was asked for is in use."""
 
 
-def is_free(port: int) -> bool:
-    """Tell whether nothing listens on this loopback port."""
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Tell whether nothing listens on this port of `host`, an address of the machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True

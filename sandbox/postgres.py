@@ -1,19 +1,20 @@
 """Real PostgreSQL servers: a primary with the project's roles and databases, and a streaming standby of it.
 
-Invariant: full durability as PostgreSQL ships it (fsync, synchronous commit to the local disk); SCRAM on loopback
-TCP for everyone, no Unix socket; passwords appear in no argument list and no log.
+Invariant: full durability as PostgreSQL ships it (fsync, synchronous commit to the local disk); SCRAM on TCP for
+everyone, from the sandbox's own addresses alone; no Unix socket; passwords appear in no argument list and no log.
 """
 
 from __future__ import annotations
 
 import secrets
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
 import msgspec
 
-from sandbox import ports, processes
+from sandbox import processes, seats
 from sandbox.postgres_home import Home
 
 RECORDS = "records"
@@ -23,9 +24,9 @@ INITDB_WITHIN_S = 30.0
 READY_WITHIN_S = 20.0
 CLONE_WITHIN_S = 60.0
 SLOT_KEEPS_MB_MAX = 512
+ON_LOOPBACK_ALONE = (f"{seats.ON_LOOPBACK.host}/32",)
 
 _SETTINGS = f"""\
-listen_addresses = '{ports.LOOPBACK}'
 unix_socket_directories = ''
 password_encryption = 'scram-sha-256'
 max_connections = 120
@@ -50,11 +51,6 @@ log_min_error_statement = panic
 log_parameter_max_length = 0
 """
 # terse, and no statements: an error's DETAIL and statement would write keys and marks into the log.
-
-_WHO_MAY_CONNECT = f"""\
-host all all {ports.LOOPBACK}/32 scram-sha-256
-host replication massar_replicator {ports.LOOPBACK}/32 scram-sha-256
-"""
 
 
 class Passwords(msgspec.Struct, frozen=True):
@@ -82,6 +78,7 @@ class PostgresServer(msgspec.Struct, frozen=True):
     folder: Path
     passwords: Passwords
     process: processes.Running
+    seat: seats.Seat = seats.ON_LOOPBACK
 
     @property
     def admin_dsn(self) -> str:
@@ -90,7 +87,7 @@ class PostgresServer(msgspec.Struct, frozen=True):
 
     def dsn(self, database: str, role: str = SUPERUSER) -> str:
         """Return the address of one database for one role."""
-        return dsn(self.port, database, role, self.passwords)
+        return dsn(self.port, database, role, self.passwords, host=self.seat.host)
 
     async def create_database(self, name: str, owner: str = SUPERUSER) -> str:
         """Create an empty database and return its owner's address."""
@@ -107,19 +104,33 @@ class PostgresServer(msgspec.Struct, frozen=True):
             await connection.close()
 
 
-def dsn(port: int, database: str, role: str, passwords: Passwords) -> str:
-    """Return the address of a database on the server that listens on `port`."""
+def dsn(
+    port: int, database: str, role: str, passwords: Passwords, *, host: str = seats.ON_LOOPBACK.host
+) -> str:
+    """Return the address of a database on the server that listens on `port` of `host`."""
     password: str = getattr(passwords, role)
-    return f"postgresql://{role}:{password}@{ports.LOOPBACK}:{port}/{database}"
+    return f"postgresql://{role}:{password}@{host}:{port}/{database}"
 
 
 async def start_primary(
-    *, home: Home, logs: Path, site: str, port: int, passwords: Passwords
+    *,
+    home: Home,
+    logs: Path,
+    site: str,
+    port: int,
+    passwords: Passwords,
+    seat: seats.Seat = seats.ON_LOOPBACK,
+    callers: Sequence[str] = ON_LOOPBACK_ALONE,
 ) -> PostgresServer:
-    """Make an empty cluster with the project's roles and its two databases, and return it running."""
+    """Make an empty cluster with the project's roles and its two databases, and return it running.
+
+    `callers` are the address ranges that it and its copies let in.
+    """
     data = home.data(site)
-    await _initialise(home=home, data=data, logs=logs, site=site, passwords=passwords)
-    server = await launch(home=home, data=data, logs=logs, site=site, port=port, passwords=passwords)
+    await _initialise(home=home, data=data, logs=logs, site=site, passwords=passwords, callers=callers)
+    server = await launch(
+        home=home, data=data, logs=logs, site=site, port=port, passwords=passwords, seat=seat
+    )
     try:
         await _create_roles(server)
     except BaseException:
@@ -129,7 +140,13 @@ async def start_primary(
 
 
 async def start_standby(
-    *, home: Home, logs: Path, site: str, port: int, primary: PostgresServer
+    *,
+    home: Home,
+    logs: Path,
+    site: str,
+    port: int,
+    primary: PostgresServer,
+    seat: seats.Seat = seats.ON_LOOPBACK,
 ) -> PostgresServer:
     """Clone `primary` with a replication slot named after the site, and return the copy running and streaming."""
     data = home.data(site)
@@ -146,7 +163,7 @@ async def start_standby(
     ]
     command += [
         "--host",
-        ports.LOOPBACK,
+        primary.seat.host,
         "--port",
         str(primary.port),
         "--username",
@@ -161,12 +178,22 @@ async def start_standby(
         within_s=CLONE_WITHIN_S,
         environment={**processes.BARE_ENVIRONMENT, "PGPASSWORD": password},
         account=home.account,
+        namespace=seat.namespace,
     )
-    return await launch(home=home, data=data, logs=logs, site=site, port=port, passwords=primary.passwords)
+    return await launch(
+        home=home, data=data, logs=logs, site=site, port=port, passwords=primary.passwords, seat=seat
+    )
 
 
 async def launch(
-    *, home: Home, data: Path, logs: Path, site: str, port: int, passwords: Passwords
+    *,
+    home: Home,
+    data: Path,
+    logs: Path,
+    site: str,
+    port: int,
+    passwords: Passwords,
+    seat: seats.Seat = seats.ON_LOOPBACK,
 ) -> PostgresServer:
     """Start the server of an existing data folder and return once it takes connections."""
     name = f"{site}-postgres"
@@ -178,19 +205,36 @@ async def launch(
             "-c",
             f"port={port}",
             "-c",
+            f"listen_addresses={seat.host}",
+            "-c",
             f"cluster_name={site}",
         ],
         name=name,
         log=logs / f"{name}.log",
         account=home.account,
         on_parent_death=signal.SIGQUIT,  # an immediate shutdown: the postmaster takes its backends along
+        namespace=seat.namespace,
     )
     try:
         await processes.ready(running, lambda: _takes_connections(data), within_s=READY_WITHIN_S)
     except BaseException:
         running.kill()
         raise
-    return PostgresServer(port=port, folder=data, passwords=passwords, process=running)
+    return PostgresServer(port=port, folder=data, passwords=passwords, process=running, seat=seat)
+
+
+async def start_again(server: PostgresServer, *, home: Home, logs: Path, site: str) -> PostgresServer:
+    """Start a server that has ended, by SIGKILL perhaps, on the data that it left."""
+    (server.folder / "postmaster.pid").unlink(missing_ok=True)  # its number may be another process's by now
+    return await launch(
+        home=home,
+        data=server.folder,
+        logs=logs,
+        site=site,
+        port=server.port,
+        passwords=server.passwords,
+        seat=server.seat,
+    )
 
 
 async def stop(server: PostgresServer) -> None:
@@ -198,7 +242,9 @@ async def stop(server: PostgresServer) -> None:
     await server.process.stop(signal.SIGINT)
 
 
-async def _initialise(*, home: Home, data: Path, logs: Path, site: str, passwords: Passwords) -> None:
+async def _initialise(
+    *, home: Home, data: Path, logs: Path, site: str, passwords: Passwords, callers: Sequence[str]
+) -> None:
     password_file = home.secret(f"{site}.password", passwords.postgres)
     command = [str(home.binaries / "initdb"), "--pgdata", str(data), "--username", SUPERUSER]
     command += [
@@ -222,7 +268,15 @@ async def _initialise(*, home: Home, data: Path, logs: Path, site: str, password
     finally:
         password_file.unlink()
     (data / "postgresql.conf").write_text(_SETTINGS, encoding="utf-8")
-    (data / "pg_hba.conf").write_text(_WHO_MAY_CONNECT, encoding="utf-8")
+    (data / "pg_hba.conf").write_text(_who_may_connect(callers), encoding="utf-8")
+
+
+def _who_may_connect(callers: Sequence[str]) -> str:
+    return "".join(
+        f"host {database} {caller} scram-sha-256\n"
+        for caller in callers
+        for database in ("all all", "replication massar_replicator")
+    )
 
 
 async def _create_roles(server: PostgresServer) -> None:

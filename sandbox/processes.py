@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from datacenters import lifeline
-from sandbox import proc
+from sandbox import proc, seats
 
 LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_TAIL_LINES = 12
@@ -104,14 +104,16 @@ def spawn(
     account: Account | None = None,
     stdin: bytes = b"",
     on_parent_death: signal.Signals = signal.SIGKILL,
+    namespace: str | None = None,
 ) -> Running:
-    """Start `command` in a session of its own, as `account` where one is given, writing to `log`.
+    """Start `command` in a session of its own, as `account` and in the network `namespace` where given, writing to `log`.
 
     `stdin` is at most 64 KiB (it is written before anything reads). Call it from the main thread only:
     the tie to this process is one to the thread that forks.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a server is started from the main thread: it would end with any other one")
+    inside = _opened(namespace, name) if namespace else None
     reader, writer = os.pipe()
     out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -124,17 +126,39 @@ def spawn(
             cwd="/",
             env=dict(environment),
             start_new_session=True,
-            preexec_fn=lifeline.tied_child(on_parent_death),  # noqa: PLW1509 — one system call, no lock taken
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
+            preexec_fn=_before_exec(account, inside, on_parent_death),  # noqa: PLW1509 — system calls, no lock taken
         )
     except OSError as failure:
         raise ProcessFailed(f"{name}: {command[0]} does not start: {failure}") from failure
     finally:
-        for handle in (reader, writer, out):
+        for handle in (reader, writer, out, *([] if inside is None else [inside])):
             os.close(handle)
     return Running(name=name, process=process, log=log)
+
+
+def _opened(namespace: str, name: str) -> int:
+    try:
+        return seats.open_namespace(namespace)
+    except seats.SeatRefused as refused:
+        raise ProcessFailed(f"{name}: {refused}") from None
+
+
+def _before_exec(
+    account: Account | None, namespace: int | None, on_parent_death: signal.Signals
+) -> Callable[[], None]:
+    """What the child does before `exec`: enter the namespace while it is still root, change user, then tie itself."""
+    tied = lifeline.tied_child(on_parent_death)
+
+    def prepare() -> None:
+        if namespace is not None:
+            seats.enter(namespace)
+        if account is not None:
+            os.setgroups([])
+            os.setgid(account.gid)
+            os.setuid(account.uid)
+        tied()
+
+    return prepare
 
 
 async def ready(
@@ -168,9 +192,12 @@ async def run(
     within_s: float,
     environment: Mapping[str, str] = BARE_ENVIRONMENT,
     account: Account | None = None,
+    namespace: str | None = None,
 ) -> None:
     """Run a command to its end; raise `ProcessFailed` when it fails or needs more than `within_s`."""
-    running = spawn(command, name=name, log=log, environment=environment, account=account)
+    running = spawn(
+        command, name=name, log=log, environment=environment, account=account, namespace=namespace
+    )
     try:
         async with asyncio.timeout(within_s):
             code = await running.exited()

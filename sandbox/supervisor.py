@@ -14,8 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox import folder, proc
+from sandbox import asking, folder, proc
 from sandbox.fleet import Fleet
+from sandbox.processes import ProcessFailed
+from sandbox.reviving import NothingToRevive, Reviver
 from sandbox.wiring import Wiring
 from sandbox.world import Wishes, World
 
@@ -47,6 +49,8 @@ class Supervisor:
         self._ready = False
         self._fleet = Fleet(say=say, changed=self._write_table)
         self._world = World(place=place, plan=plan, wishes=wishes, fleet=self._fleet, say=say)
+        self._reviver = Reviver(self._world.servers)
+        self._door = asking.Door(place.path, self._serve)
 
     async def run(self) -> None:
         """Return when everything has ended because somebody asked.
@@ -58,6 +62,7 @@ class Supervisor:
             build = asyncio.create_task(self._world.build())
             if await self._first(build):
                 await build
+                await self._door.open()
                 self._announce()
                 while not self._asked.is_set():
                     with contextlib.suppress(TimeoutError):
@@ -68,11 +73,26 @@ class Supervisor:
             raise
         else:
             self._say("ending everything")
+            await self._door.close()
             await self._end()
         finally:
+            await self._door.close()
             if self._ready_file is not None:
                 self._ready_file.unlink(missing_ok=True)
             self._world.close()
+
+    async def _serve(self, request: asking.Request, say: Callable[[str], None]) -> None:
+        """Do what another terminal asks for."""
+        try:
+            match request:
+                case asking.Revive(target=target):
+                    self._say(f"asked to revive {target}")
+                    await self._reviver.revive(target, say)
+                case _:
+                    raise asking.Failed("not done by this sandbox")
+        except (NothingToRevive, ProcessFailed) as failure:
+            self._say(f"not done: {failure}")
+            raise asking.Failed(str(failure)) from None
 
     async def _first(self, build: asyncio.Task[None]) -> bool:
         """Wait for `build` or for somebody who asks to end; True when it was the former."""

@@ -1,4 +1,4 @@
-"""One real Valkey: a cache with a memory limit and a password, on loopback, keeping nothing on disk.
+"""One real Valkey: a cache with a memory limit and a password, keeping nothing on disk.
 
 Invariant: the password is never in an argument list; it is handed over on standard input.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox import ports, processes
+from sandbox import ports, processes, seats
 
 MEMORY_BYTES_MAX = 64 * 1024 * 1024
 READY_WITHIN_S = 5.0
@@ -42,32 +42,43 @@ def binary(override: str | None) -> Path:
 
 
 async def start(
-    *, folder: Path, logs: Path, name: str = "valkey", port: int | None = None, override: str | None = None
+    *,
+    folder: Path,
+    logs: Path,
+    name: str = "valkey",
+    port: int | None = None,
+    override: str | None = None,
+    seat: seats.Seat = seats.ON_LOOPBACK,
+    password: str | None = None,
 ) -> ValkeyServer:
     """Start a server whose working folder is `folder` and return once it answers."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 — once, at start
     port = port or ports.free_ports(1)[0]
-    password = secrets.token_hex(24)
+    password = password or secrets.token_hex(24)
     settings = (
-        f"bind {ports.LOOPBACK}\nport {port}\nprotected-mode yes\nrequirepass {password}\ndatabases 1\n"
+        f"bind {seat.host}\nport {port}\nprotected-mode yes\nrequirepass {password}\ndatabases 1\n"
         f'save ""\nappendonly no\nmaxmemory {MEMORY_BYTES_MAX}\nmaxmemory-policy allkeys-lru\ndir {folder}\n'
         "daemonize no\nloglevel notice\n"
     )
     running = processes.spawn(
-        [str(binary(override)), "-"], name=name, log=logs / f"{name}.log", stdin=settings.encode()
+        [str(binary(override)), "-"],
+        name=name,
+        log=logs / f"{name}.log",
+        stdin=settings.encode(),
+        namespace=seat.namespace,
     )
     try:
-        await processes.ready(running, lambda: _answers(port, password), within_s=READY_WITHIN_S)
+        await processes.ready(running, lambda: _answers(seat.host, port, password), within_s=READY_WITHIN_S)
     except BaseException:
         running.kill()
         raise
-    url = f"redis://:{password}@{ports.LOOPBACK}:{port}/0"
+    url = f"redis://:{password}@{seat.host}:{port}/0"
     return ValkeyServer(url=url, port=port, password=password, process=running)
 
 
-async def _answers(port: int, password: str) -> bool:
+async def _answers(host: str, port: int, password: str) -> bool:
     try:
-        reader, writer = await asyncio.open_connection(ports.LOOPBACK, port)
+        reader, writer = await asyncio.open_connection(host, port)
     except OSError:
         return False
     try:

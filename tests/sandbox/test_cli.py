@@ -92,6 +92,19 @@ def test_a_port_that_is_none_is_told(tmp_path: Path, port: str) -> None:
     assert "is not NAME=PORT" in result.output
 
 
+@pytest.mark.parametrize("seat", ["agadir=10.0.0.1", "rabat", "rabat=ten@ns", "rabat=10.0.0.1@../ns"])
+def test_a_seat_that_is_none_is_told(tmp_path: Path, seat: str) -> None:
+    result = _invoke("--dir", tmp_path / "country", "--site", seat)
+    assert result.exit_code == 2
+    assert not (tmp_path / "country").exists()
+
+
+def test_a_namespace_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    result = _invoke("--dir", tmp_path / "country", "--site", "rabat=10.0.0.1@none-such")
+    assert result.exit_code == 1
+    assert "no network namespace 'none-such'" in result.output
+
+
 def test_a_port_with_an_unknown_name_is_told(tmp_path: Path) -> None:
     result = _invoke("--dir", tmp_path / "country", "--gateway-port", "agadir=8000")
     assert result.exit_code == 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from datacenters import sites
 from gateway.settings import read_settings
-from sandbox import ports, postgres, wiring
+from sandbox import ports, postgres, seats, wiring
 from sandbox.datacenter import settings as datacenter_settings
 from sandbox.folder import SITES, WITNESS
 
@@ -80,3 +81,22 @@ def test_one_port_for_two_is_told() -> None:
     port = ports.free_ports(1)[0]
     with pytest.raises(ports.PortTaken, match="given twice"):
         wiring.allot({"rabat.gateway": port, "rabat.valkey": port})
+
+
+def test_sites_of_their_own_address_listen_and_are_called_there(plan: wiring.Wiring) -> None:
+    seated = msgspec.structs.replace(plan, seated={"rabat": seats.Seat(host="10.0.0.1", namespace="ns")})
+    assert seated.url("rabat.etcd").startswith("http://10.0.0.1:")
+    assert seated.gateway("rabat", valkey_url="redis://:word@10.0.0.1:1/0")["MASSAR_LISTEN"].startswith(
+        "10.0.0.1:"
+    )
+    assert "@10.0.0.1:" in seated.dsn("rabat", postgres.RECORDS, "massar_records")
+    assert seated.url("marrakech.gateway").startswith(f"http://{ports.LOOPBACK}:")
+    assert [member.seat.namespace for member in seated.members()] == ["ns", None, None]
+
+
+def test_a_port_inside_a_namespace_is_the_servers_to_find_taken() -> None:
+    with socket.socket() as listener:
+        listener.bind((ports.LOOPBACK, 0))
+        taken = listener.getsockname()[1]
+        seated = {"rabat": seats.Seat(host="10.0.0.1", namespace="ns")}
+        assert wiring.allot({"rabat.gateway": taken}, seated)["rabat.gateway"] == taken
