@@ -1,18 +1,26 @@
 """Reading and changing the record in etcd: one transaction per change, with the audit row inside it.
 
-Invariant: nothing is written unless the whole previous record and the epoch are still what the decision saw.
+Invariant: nothing is written unless the whole previous record, the epoch and the audit chain's head are still what the
+decision saw, so that no row of the chain is lost, moved or written twice.
+A row holds two records and the evidence, some kilobytes; automatic moves are bounded by the policy, all others are a
+human's. `massar doctor` says when the chain has grown beyond what etcd should hold.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+
 import msgspec
 
-from datacenters import etcd_keys, record
-from datacenters.etcd import Etcd, Put
+from datacenters import audit_chain, etcd_keys, record
+from datacenters.audit_chain import AuditRow, Head
+from datacenters.etcd import Etcd, KeyValue, Listing, Put
 from datacenters.record import Policy, Protection, Record
 
 INSTALLATION = "installation"
 AUDIT_ROWS_SHOWN_MAX = 100
+SNAPSHOT_TRIES_MAX = 5
 # What a write compares beside the epoch: whether it has to leave a journal record.
 PROTECTED = b"journal"
 UNPROTECTED = b"none"
@@ -25,23 +33,27 @@ class Held(msgspec.Struct, frozen=True):
     raw: bytes
 
 
-class AuditRow(msgspec.Struct, frozen=True):
-    """One change for ever: what it was, what it became (who, when, why and the evidence stand in the latter)."""
+class Chain(msgspec.Struct, frozen=True):
+    """The audit chain as it lies in etcd beside what it ends in; rows are their very bytes, oldest first."""
 
-    before: Record | None
-    after: Record
+    rows: tuple[bytes, ...]
+    head: Head | None
+    declared: Record | None
+    epoch: bytes | None
+
+    def walked(self) -> audit_chain.Walk:
+        """What following it finds, its end compared to the head, the record and the epoch."""
+        return audit_chain.ends_as(
+            audit_chain.walk(self.rows), head=self.head, declared=self.declared, epoch=self.epoch
+        )
 
 
-_row_encoder = msgspec.json.Encoder()
-_row_decoder = msgspec.json.Decoder(AuditRow)
-
-
-async def read(etcd: Etcd) -> Held | None:
-    """The record as a majority has it now, or None before installation.
+async def read(etcd: Etcd, *, serializable: bool = False) -> Held | None:
+    """The record as a majority has it now, or None before installation; `serializable`: as one member last knew it.
 
     Raises: EtcdUnavailable, msgspec.MsgspecError.
     """
-    found = await etcd.read(etcd_keys.CONTROL)
+    found = await etcd.read(etcd_keys.CONTROL, serializable=serializable)
     return None if found is None else Held(record=record.decode(found.value), raw=found.value)
 
 
@@ -52,14 +64,15 @@ async def change(etcd: Etcd, held: Held, after: Record) -> bool:
     """
     if after.epoch < held.record.epoch:
         raise ValueError(f"epoch {after.epoch} after {held.record.epoch}: epochs never fall")
-    row = AuditRow(before=held.record, after=after)
+    raw_head, head = await _head(etcd)
     done = await etcd.transact(
         unchanged={
             etcd_keys.CONTROL: held.raw,
             etcd_keys.EPOCH: _epoch(held.record),
-            etcd_keys.audit(after.epoch, after.decided_at): None,  # a row is never written over
+            etcd_keys.AUDIT_HEAD: raw_head,
+            etcd_keys.audit(head.sequence + 1): None,  # a row is never written over
         },
-        puts=_puts(row),
+        puts=_puts(head, held.record, after),
     )
     return done.succeeded
 
@@ -71,8 +84,8 @@ async def bootstrap(etcd: Etcd, *, active: str, now: float, policy: Policy | Non
     """
     after = record.first(active=active, by=INSTALLATION, now=now, policy=policy)
     await etcd.transact(
-        unchanged={etcd_keys.CONTROL: None, etcd_keys.EPOCH: None},
-        puts=_puts(AuditRow(before=None, after=after)),
+        unchanged={etcd_keys.CONTROL: None, etcd_keys.EPOCH: None, etcd_keys.AUDIT_HEAD: None},
+        puts=_puts(audit_chain.START, None, after),
     )
     held = await read(etcd)
     if held is None:
@@ -81,19 +94,71 @@ async def bootstrap(etcd: Etcd, *, active: str, now: float, policy: Policy | Non
 
 
 async def audit(etcd: Etcd) -> tuple[AuditRow, ...]:
-    """The latest changes, oldest first."""
-    listing = await etcd.range(etcd_keys.AUDIT, prefix=True)
-    rows = sorted(listing.items, key=lambda item: item.key)[-AUDIT_ROWS_SHOWN_MAX:]
-    return tuple(_row_decoder.decode(item.value) for item in rows)
+    """The latest changes, oldest first.
+
+    Raises: EtcdUnavailable, msgspec.MsgspecError.
+    """
+    rows = _rows(await etcd.range(etcd_keys.AUDIT, prefix=True))
+    return tuple(audit_chain.decode_row(row.value) for row in rows[-AUDIT_ROWS_SHOWN_MAX:])
 
 
-def _puts(row: AuditRow) -> tuple[Put, ...]:
-    after = row.after
+async def chain(etcd: Etcd, *, serializable: bool = False) -> Chain:
+    """The whole audit chain with its head and the record, all as of one moment.
+
+    Raises: EtcdUnavailable, msgspec.MsgspecError (an unreadable head or record; rows are not looked into).
+    """
+    tries = itertools.count(1)
+    while True:
+        listing = await etcd.range(etcd_keys.AUDIT_AND_HEAD, prefix=True, serializable=serializable)
+        declared = await etcd.read(etcd_keys.CONTROL, serializable=serializable)
+        epoch = await etcd.read(etcd_keys.EPOCH, serializable=serializable)
+        newest = max((item.revision for item in (declared, epoch) if item is not None), default=0)
+        if newest <= listing.revision or next(tries) >= SNAPSHOT_TRIES_MAX:
+            break  # neither has changed since the rows were read
+    head = next((item.value for item in listing.items if item.key == etcd_keys.AUDIT_HEAD), None)
+    return Chain(
+        rows=tuple(row.value for row in _rows(listing)),
+        head=None if head is None else audit_chain.decode_head(head),
+        declared=None if declared is None else record.decode(declared.value),
+        epoch=None if epoch is None else epoch.value,
+    )
+
+
+async def _head(etcd: Etcd) -> tuple[bytes | None, Head]:
+    """The head as it lies in etcd, and what it says.
+
+    Where somebody has removed or spoiled it, the last row's: a move must not wait for the chain to be mended.
+    """
+    found = await etcd.read(etcd_keys.AUDIT_HEAD)
+    raw = None if found is None else found.value
+    if raw is not None:
+        with contextlib.suppress(msgspec.MsgspecError):
+            return raw, audit_chain.decode_head(raw)
+    rows = _rows(await etcd.range(etcd_keys.AUDIT, prefix=True))
+    if not rows:
+        return raw, audit_chain.START
+    sequence = int(rows[-1].key.removeprefix(etcd_keys.AUDIT))
+    return raw, Head(sequence=sequence, digest=audit_chain.digest(rows[-1].value))
+
+
+def _rows(listing: Listing) -> list[KeyValue]:
+    """The rows by their number; what else lies there is none of ours."""
+    found = [
+        item
+        for item in listing.items
+        if item.key.startswith(etcd_keys.AUDIT) and item.key.removeprefix(etcd_keys.AUDIT).isdecimal()
+    ]
+    return sorted(found, key=lambda item: item.key)
+
+
+def _puts(head: Head, before: Record | None, after: Record) -> tuple[Put, ...]:
+    head, row = audit_chain.extend(head, before=before, after=after)
     return (
         Put(etcd_keys.CONTROL, record.encode(after)),
         Put(etcd_keys.EPOCH, _epoch(after)),
         Put(etcd_keys.PROTECTION, UNPROTECTED if after.protection is Protection.NONE else PROTECTED),
-        Put(etcd_keys.audit(after.epoch, after.decided_at), _row_encoder.encode(row)),
+        Put(etcd_keys.AUDIT_HEAD, audit_chain.encode_head(head)),
+        Put(etcd_keys.audit(head.sequence), row),
     )
 
 

@@ -133,16 +133,23 @@ class Etcd:
         """Close every connection; calls afterwards fail."""
         await self._client.aclose()
 
-    async def read(self, key: str) -> KeyValue | None:
-        """The key as a majority has it now, or None."""
-        listing = await self.range(key)
+    async def read(self, key: str, *, serializable: bool = False) -> KeyValue | None:
+        """The key as a majority has it now, or None; `serializable`: as one member last knew it."""
+        listing = await self.range(key, serializable=serializable)
         return listing.items[0] if listing.items else None
 
     async def range(
-        self, key: str, *, prefix: bool = False, newer_than: int = 0, limit: int = RANGE_KEYS_MAX
+        self,
+        key: str,
+        *,
+        prefix: bool = False,
+        newer_than: int = 0,
+        limit: int = RANGE_KEYS_MAX,
+        serializable: bool = False,
     ) -> Listing:
         """The key, or keys beginning with it, as a majority has them now; only those changed after `newer_than`.
 
+        A `serializable` read is one member's own word, answered also without a majority, and may be old.
         Raises: EtcdUnavailable.
         """
         asked: dict[str, Any] = {"key": key.encode(), "limit": str(limit)}
@@ -150,6 +157,8 @@ class Etcd:
             asked["range_end"] = _end_of(key)
         if newer_than:
             asked["min_mod_revision"] = str(newer_than + 1)
+        if serializable:
+            asked["serializable"] = True
         found = await self._call("/v3/kv/range", asked, wire.RANGED, repeatable=True)
         return Listing(revision=found.header.revision, items=tuple(_as_key_value(kv) for kv in found.kvs))
 

@@ -13,10 +13,12 @@ EPOCH = ROOT + "epoch"
 OBSERVATIONS = ROOT + "observations/"
 DENIALS = ROOT + "denials/"
 PURGES = ROOT + "purges/"
-AUDIT = ROOT + "audit/"
-PROTECTION = ROOT + "protection"
 JOURNAL = ROOT + "journal/"
 PARKED = ROOT + "parked/"
+AUDIT = ROOT + "audit/"
+PROTECTION = ROOT + "protection"
+AUDIT_HEAD = ROOT + "audit-head"
+AUDIT_AND_HEAD = ROOT + "audit"
 
 
 def observation(site: str) -> str:
@@ -24,9 +26,9 @@ def observation(site: str) -> str:
     return OBSERVATIONS + site
 
 
-def audit(epoch: int, decided_at: float) -> str:
-    """The row that keeps one change for ever; rows sort by epoch, then time."""
-    return f"{AUDIT}{epoch:010d}/{round(decided_at * 1000):013d}"
+def audit(sequence: int) -> str:
+    """The row that keeps the change of this number for ever."""
+    return f"{AUDIT}{sequence:012d}"
 
 
 def journal(at: Position, name: str) -> str:

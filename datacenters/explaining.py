@@ -5,7 +5,7 @@ Invariant: it asks the very functions by which a director decides, so an explana
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -15,7 +15,10 @@ from datacenters.verdict import Look, Observation, Verdict
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Whether `target` would take over by itself now, the verdict it goes by, and every rule with its sentence."""
+    """Whether `target` would take over by itself now, the verdict it goes by, and every rule with its sentence.
+
+    `word_of_one_member` is the etcd member that alone said so, when no majority answered: possibly old.
+    """
 
     active: str
     target: str | None
@@ -24,13 +27,15 @@ class Explanation(msgspec.Struct, frozen=True):
     would_move: bool
     rules: tuple[Rule, ...]
     conclusion: str
+    word_of_one_member: str | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The declared state beside what each site observes now."""
+    """The declared state beside what each site observes now; `word_of_one_member` as in Explanation."""
 
     record: Record
     observations: dict[str, Observation]
+    word_of_one_member: str | None = None
 
 
 def explain(declared: Record, observations: Mapping[str, Observation], *, now: float) -> Explanation:
@@ -56,10 +61,13 @@ def explanation_text(explanation: Explanation) -> str:
         f"so        {explanation.conclusion}",
         "rules",
     ]
-    lines += [
-        f"  {'yes' if rule.holds else 'NO ':3}  {rule.name:18} {rule.sentence}" for rule in explanation.rules
-    ]
+    lines += rule_lines(explanation.rules)
     return "\n".join(lines)
+
+
+def rule_lines(rules: Iterable[Rule]) -> list[str]:
+    """Each rule with whether it holds and why, as a line for a terminal."""
+    return [f"  {'yes' if rule.holds else 'NO ':3}  {rule.name:18} {rule.sentence}" for rule in rules]
 
 
 def status_text(status: Status, *, now: float) -> str:

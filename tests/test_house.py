@@ -36,6 +36,7 @@ UNMIRRORED = {
 # Where the environment is read; everything below gets what it needs as an argument.
 ENTRY_POINTS = {
     "datacenters/commands.py",
+    "datacenters/reach.py",
     "gateway/asgi.py",
     "gateway/cli.py",
     "sandbox/cli.py",

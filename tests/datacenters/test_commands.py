@@ -2,86 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
-import click
-import msgspec
 import pytest
-from click.testing import CliRunner, Result
 
-from datacenters import control, etcd_keys
+from datacenters import etcd_keys
 from datacenters.commands import dc, director
 from datacenters.etcd import Etcd
-from datacenters.record import Phase
-from tests.datacenters.worlds import NOW, all_well, rabat_lost
-
-
-async def invoke(command: click.Command, *arguments: str, **environment: str) -> Result:
-    """Run a command as its own program would: its own event loop, only this environment."""
-    clean = {"MASSAR_ETCD_URLS": "", "MASSAR_SITE": "", "MASSAR_SITES": "", **environment}
-    return await asyncio.to_thread(CliRunner().invoke, command, list(arguments), env=clean)
-
-
-async def installed(etcd: Etcd, observations: dict[str, Any] | None = None) -> list[str]:
-    await control.bootstrap(etcd, active="rabat", now=NOW)
-    for site, seen in (observations or {}).items():
-        await etcd.put(etcd_keys.observation(site), msgspec.json.encode(seen))
-    return ["--etcd", etcd._urls[0]]
-
-
-async def test_status_shows_the_declared_beside_the_observed(etcd: Etcd) -> None:
-    where = await installed(etcd, all_well())
-    shown = await invoke(dc, "status", *where)
-    assert shown.exit_code == 0
-    assert "epoch 1, ACTIVE, active rabat" in shown.output
-    assert (
-        "witness    sees marrakech  standby epoch 1 position 1-9 lag 0.0 s received 0.2 s ago" in shown.output
-    )
-    said = json.loads((await invoke(dc, "status", *where, "--json")).output)
-    assert said["record"]["active"] == "rabat"
-    assert set(said["observations"]) == {"rabat", "marrakech", "witness"}
-
-
-async def test_explain_says_what_would_happen_and_why(etcd: Etcd) -> None:
-    where = await installed(etcd, rabat_lost())
-    shown = await invoke(dc, "explain", *where)
-    assert "so        marrakech takes over from rabat at its director's next look" in shown.output
-    said = json.loads((await invoke(dc, "explain", *where, "--json")).output)
-    assert (said["verdict"], said["would_move"]) == ("dead", True)
-    assert {rule["name"] for rule in said["rules"]} >= {
-        "verdict-allows",
-        "target-is-standby",
-        "dwell",
-        "auto",
-    }
-
-
-async def test_hold_and_release_change_the_record_and_leave_audit_rows(etcd: Etcd) -> None:
-    where = await installed(etcd, rabat_lost())
-    held = await invoke(dc, "hold", *where, "--reason", "exam week", "--json")
-    assert held.exit_code == 0
-    said = json.loads(held.output)
-    assert (said["phase"], said["reason"], said["epoch"]) == ("HOLD", "exam week", 1)
-    assert said["decided_by"].startswith("operator:")
-    explained = json.loads((await invoke(dc, "explain", *where, "--json")).output)
-    assert explained["would_move"] is False
-    assert "not-held" in explained["conclusion"]
-    again = await invoke(dc, "hold", *where)
-    assert again.exit_code == 1
-    assert "only an active record can be held" in again.output
-    released = await invoke(dc, "hold", *where, "--release")
-    assert "epoch 1, ACTIVE, active rabat: released by an operator" in released.output
-    phases = [row.after.phase for row in await control.audit(etcd)]
-    assert phases == [Phase.ACTIVE, Phase.HOLD, Phase.ACTIVE]
-
-
-async def test_release_without_a_hold_is_refused(etcd: Etcd) -> None:
-    where = await installed(etcd)
-    refused = await invoke(dc, "hold", *where, "--release")
-    assert (refused.exit_code, "nothing is held" in refused.output) == (1, True)
+from tests.datacenters.typing_in import installed, invoke
 
 
 async def test_a_sandbox_is_found_by_its_folder(etcd: Etcd, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from datacenters import control
+from datacenters.audit_chain import AuditRow
 from datacenters.etcd import Etcd
 from datacenters.record import Record
 from sandbox import folder, proc
@@ -136,7 +137,7 @@ async def declared(etcd_urls: Sequence[str]) -> Record:
     return held.record
 
 
-async def audited(etcd_urls: Sequence[str]) -> tuple[control.AuditRow, ...]:
+async def audited(etcd_urls: Sequence[str]) -> tuple[AuditRow, ...]:
     """Every change of the record, oldest first."""
     etcd = Etcd(etcd_urls)
     try:
