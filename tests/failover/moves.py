@@ -1,0 +1,165 @@
+"""Judging the audit rows: who moved the active role, why, whether a fault explains it, whether all of it is written down.
+
+Invariant: an automatic move is right only when a fault that was shown to bite explains it; a row without evidence
+explains nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from datacenters.control import AuditRow
+from datacenters.record import DAY_S
+from tests.failover.checker import Finding, Step, Wrong, linearizable
+from tests.failover.history import Kind, Operation, Outcome
+
+# A verdict may rest on what was seen up to this long before the claim.
+EXPLAINS_FOR_S = 15.0
+CLOCKS_APART_S = 0.05
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to the country, in seconds of the load's clock; `bitten` is what showed that it worked.
+
+    `explains` names the sites from which a move away is right while it lasts.
+    """
+
+    name: str
+    where: str
+    began: float
+    ended: float
+    explains: tuple[str, ...] = ()
+    bitten: str = ""
+
+
+def check_moves(
+    rows: Sequence[AuditRow],
+    operations: Sequence[Operation],
+    faults: Sequence[Fault],
+    *,
+    unix_minus_monotonic_s: float,
+) -> list[Finding]:
+    """Every contradiction between the audit rows, oldest first, what was answered, and what was broken."""
+    return [
+        *_chain(rows),
+        *_serving(rows),
+        *_audited(rows, operations),
+        *_false_moves(rows, faults, unix_minus_monotonic_s),
+        *_too_often(rows),
+        *_register(rows, operations, unix_minus_monotonic_s),
+    ]
+
+
+def rises(rows: Sequence[AuditRow]) -> list[AuditRow]:
+    """The rows that claimed or aborted: those where the epoch rose."""
+    return [row for row in rows if row.before is not None and row.after.epoch > row.before.epoch]
+
+
+def automatic(row: AuditRow) -> bool:
+    """Whether a director moved the role by itself (every claim of that kind is counted in `moves`)."""
+    assert row.before is not None
+    return row.before.moves != row.after.moves
+
+
+def _chain(rows: Sequence[AuditRow]) -> Iterator[Finding]:
+    for earlier, later in itertools.pairwise(rows):
+        if later.before != earlier.after:
+            sentence = f"the change to epoch {later.after.epoch} {later.after.phase} does not begin where the one before it ended"
+            yield Finding(Wrong.AUDIT, str(later.after.epoch), sentence)
+        if later.after.epoch - earlier.after.epoch not in {0, 1}:
+            yield Finding(
+                Wrong.EPOCH,
+                str(later.after.epoch),
+                f"epoch {later.after.epoch} follows {earlier.after.epoch}",
+            )
+
+
+def _serving(rows: Sequence[AuditRow]) -> Iterator[Finding]:
+    serving: dict[int, str] = {}
+    for row in rows:
+        site, epoch = row.after.serving, row.after.epoch
+        if site is not None and serving.setdefault(epoch, site) != site:
+            yield Finding(
+                Wrong.SPLIT, str(epoch), f"{serving[epoch]} and {site} were both active at epoch {epoch}"
+            )
+
+
+def _audited(rows: Sequence[AuditRow], operations: Sequence[Operation]) -> Iterator[Finding]:
+    known = {row.after.epoch for row in rows}
+    for epoch in sorted({one.epoch for one in operations if one.epoch} - known):
+        yield Finding(Wrong.AUDIT, str(epoch), f"answers name epoch {epoch}, of which no audit row tells")
+    for row in rises(rows):
+        told = row.after
+        if not (told.reason and told.decided_by) or (automatic(row) and not told.evidence):
+            sentence = f"epoch {told.epoch} by {told.decided_by or 'nobody'} has no reason or no evidence"
+            yield Finding(Wrong.AUDIT, str(told.epoch), sentence)
+
+
+def _false_moves(
+    rows: Sequence[AuditRow], faults: Sequence[Fault], unix_minus_monotonic_s: float
+) -> Iterator[Finding]:
+    for row in rises(rows):
+        assert row.before is not None
+        if not automatic(row):
+            continue
+        at = row.after.decided_at - unix_minus_monotonic_s
+        left = row.before.active
+        explained = any(
+            left in fault.explains
+            and fault.began <= at + CLOCKS_APART_S
+            and at <= fault.ended + EXPLAINS_FOR_S
+            for fault in faults
+        )
+        sites = row.after.evidence.get("sites", ())
+        if not explained or len(sites) < 2:
+            sentence = (
+                f"epoch {row.after.epoch}: {row.after.decided_by} moved away from {left}"
+                f" ({row.after.reason}); {'no fault explains it' if not explained else 'fewer than two sites saw it'}"
+            )
+            yield Finding(Wrong.FALSE_MOVE, str(row.after.epoch), sentence)
+
+
+def _too_often(rows: Sequence[AuditRow]) -> Iterator[Finding]:
+    moves = [row for row in rises(rows) if automatic(row)]
+    for earlier, later in itertools.pairwise(moves):
+        apart_s = later.after.decided_at - earlier.after.decided_at
+        if apart_s < later.after.policy.dwell_s:
+            yield Finding(
+                Wrong.FALSE_MOVE,
+                str(later.after.epoch),
+                f"epoch {later.after.epoch}: an automatic move {apart_s:.0f} s after the last one",
+            )
+    for at, row in enumerate(moves):
+        day = [one for one in moves[: at + 1] if row.after.decided_at - one.after.decided_at < DAY_S]
+        if len(day) > row.after.policy.moves_per_day:
+            yield Finding(
+                Wrong.FALSE_MOVE,
+                str(row.after.epoch),
+                f"epoch {row.after.epoch}: {len(day)} automatic moves a day",
+            )
+
+
+def _register(
+    rows: Sequence[AuditRow], operations: Sequence[Operation], unix_minus_monotonic_s: float
+) -> Iterator[Finding]:
+    """The epoch as one register: acknowledgements read it, claims raise it."""
+    steps = [
+        Step(one.began, one.ended, one.epoch, claims=False, operation=one.index)
+        for one in operations
+        if one.kind is Kind.APPEND and one.outcome is Outcome.OK and one.epoch
+    ]
+    for at, row in enumerate(rows):
+        if row.before is None or row.after.epoch == row.before.epoch:
+            continue
+        began = row.after.decided_at - unix_minus_monotonic_s - CLOCKS_APART_S
+        # Who decided the next change had read this one.
+        after = rows[at + 1].after.decided_at if at + 1 < len(rows) else math.inf
+        ended = max(began, after - unix_minus_monotonic_s + CLOCKS_APART_S)
+        steps.append(Step(began, ended, row.after.epoch, claims=True))
+    if not linearizable(steps, initial=rows[0].after.epoch if rows else 1):
+        sentence = "no order of claims and acknowledgements explains the epochs that were answered"
+        yield Finding(Wrong.SPLIT, "epoch", sentence)

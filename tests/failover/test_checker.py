@@ -1,0 +1,280 @@
+"""The checker lets every honest history pass, and finds every anomaly that is planted into one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tests.failover.checker import Finding, Step, Wrong, check, linearizable
+from tests.failover.history import Kind, Operation, Outcome
+from tests.failover.honest import BOARD, CELL, honest_histories
+
+T = TypeVar("T")
+LATER = 2_000.0
+bounded = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+
+
+def of(found: list[Finding], wrong: Wrong) -> set[str]:
+    return {one.subject for one in found if one.wrong is wrong}
+
+
+def final(operations: list[Operation], entity: str) -> Operation:
+    return next(one for one in operations if one.kind is Kind.FINAL and one.entity == entity)
+
+
+def done(operations: list[Operation], entity: str) -> list[Operation]:
+    return [
+        one
+        for one in operations
+        if one.kind is Kind.APPEND and one.entity == entity and one.outcome is Outcome.OK
+    ]
+
+
+def put(operations: list[Operation], *changed: Operation) -> list[Operation]:
+    """The history with some operations in place of those of their index, or added."""
+    by_index = {one.index: one for one in operations} | {one.index: one for one in changed}
+    return list(by_index.values())
+
+
+def later_read(operations: list[Operation], entity: str, seen: tuple[str, ...], **facts: object) -> Operation:
+    """One more read, long after everything; shows what was there at the end unless told otherwise."""
+    return replace(
+        final(operations, entity),
+        index=len(operations),
+        kind=Kind.READ,
+        began=LATER,
+        ended=LATER + 1,
+        site="rabat",
+        mode="normal",
+        seen=seen,
+        **facts,
+    )
+
+
+@given(honest_histories)
+@bounded
+def test_an_honest_history_passes(operations: list[Operation]) -> None:
+    assert check(operations) == []
+
+
+Plant = Callable[[list[Operation], int], tuple[list[Operation], Wrong, str]]
+
+
+def loses_on_the_board(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one, end = pick(done(operations, BOARD), which), final(operations, BOARD)
+    left = tuple(value for value in end.seen if value != one.value)
+    return put(operations, replace(end, seen=left)), Wrong.LOST, one.key
+
+
+def loses_the_cells_last(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    del which
+    end = final(operations, CELL)
+    last = max(done(operations, CELL), key=lambda one: one.version or 0, default=None)
+    assume(last is not None and last.version == end.version)
+    assert last is not None
+    assert last.version is not None
+    return put(operations, replace(end, version=last.version - 1, seen=("old",))), Wrong.LOST, last.key
+
+
+def overwrites_a_version(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, CELL), which)
+    other = replace(
+        one, index=len(operations), key="other", value="19.99", answer="other", began=LATER, ended=LATER + 1
+    )
+    return put(operations, other), Wrong.LOST, one.key
+
+
+def does_it_twice(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one, end = pick(done(operations, BOARD), which), final(operations, BOARD)
+    return put(operations, replace(end, seen=(*end.seen, one.value))), Wrong.DOUBLED, one.key
+
+
+def answers_with_another_effect(
+    operations: list[Operation], which: int
+) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, BOARD), which)
+    again = replace(one, index=len(operations), began=LATER, ended=LATER + 1, answer="another id")
+    return put(operations, again), Wrong.DOUBLED, one.key
+
+
+def takes_an_acceptance_back(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, CELL), which)
+    again = replace(
+        one, index=len(operations), outcome=Outcome.FAILED, began=LATER, ended=LATER + 1, answer="rejected"
+    )
+    return put(operations, again), Wrong.ANSWER, one.key
+
+
+def does_what_it_refused(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, BOARD), which)
+    return put(operations, replace(one, outcome=Outcome.FAILED, answer="")), Wrong.INVENTED, one.key
+
+
+def shows_a_later_one_without_an_earlier(
+    operations: list[Operation], which: int
+) -> tuple[list[Operation], Wrong, str]:
+    appends = done(operations, BOARD)
+    pairs = [(one, other) for one in appends for other in appends if one.ended < other.began]
+    _, other = pick(pairs, which)
+    first = min((each for each in appends if each.ended < other.began), key=lambda each: each.ended)
+    # Labelled: old is allowed, out of order is not.
+    read = later_read(operations, BOARD, (other.value,))
+    return put(operations, replace(read, mode="read-only")), Wrong.ORDER, first.key
+
+
+def shows_an_old_board(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, BOARD), which)
+    left = tuple(value for value in final(operations, BOARD).seen if value != one.value)
+    return put(operations, later_read(operations, BOARD, left)), Wrong.STALE, one.key
+
+
+def shows_an_old_mark(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    """As a family sees it: the value without its version."""
+    del which
+    first = min(done(operations, CELL), key=lambda one: one.ended, default=None)
+    assume(first is not None)
+    assert first is not None
+    old = later_read(operations, CELL, ("13.25",), version=None)
+    return put(operations, old), Wrong.STALE, first.key
+
+
+def goes_back(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    """What was seen was never acknowledged; to show it and then not is wrong all the same."""
+    one = pick(done(operations, BOARD), which)
+    unknown = replace(one, outcome=Outcome.UNKNOWN, answer="")
+    full = later_read(operations, BOARD, final(operations, BOARD).seen, epoch=9)
+    left = tuple(value for value in full.seen if value != one.value)
+    less = replace(full, index=len(operations) + 1, began=LATER + 2, ended=LATER + 3, seen=left)
+    return put(operations, unknown, full, less), Wrong.STALE, BOARD
+
+
+def does_not_show_its_own(operations: list[Operation], which: int) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, BOARD), which)
+    left = tuple(value for value in final(operations, BOARD).seen if value != one.value)
+    read = later_read(operations, BOARD, left, after=(one.key,), age_s=3.0)
+    return put(operations, replace(read, mode="read-only")), Wrong.UNREAD, one.key
+
+
+def acknowledges_below_an_epoch(
+    operations: list[Operation], which: int
+) -> tuple[list[Operation], Wrong, str]:
+    one = pick(done(operations, BOARD) + done(operations, CELL), which)
+    earlier = replace(
+        one, index=len(operations), key="9", value="9", epoch=one.epoch + 1, began=1.0, ended=1.5, entity="z"
+    )
+    assume(one.began > 2.0)
+    return put(operations, earlier), Wrong.SPLIT, one.key
+
+
+def pick(among: list[T], which: int) -> T:
+    assume(among)
+    return among[which % len(among)]
+
+
+PLANTS: tuple[Plant, ...] = (
+    loses_on_the_board,
+    loses_the_cells_last,
+    overwrites_a_version,
+    does_it_twice,
+    answers_with_another_effect,
+    takes_an_acceptance_back,
+    does_what_it_refused,
+    shows_a_later_one_without_an_earlier,
+    shows_an_old_board,
+    shows_an_old_mark,
+    goes_back,
+    does_not_show_its_own,
+    acknowledges_below_an_epoch,
+)
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_a_planted_anomaly_is_found(plant: Plant) -> None:
+    @given(honest_histories, st.integers(0, 39))
+    @bounded
+    def found(operations: list[Operation], which: int) -> None:
+        planted, wrong, subject = plant(operations, which)
+        assert subject in of(check(planted), wrong)
+
+    found()
+
+
+def test_a_timeout_is_neither_done_nor_refused() -> None:
+    facts = {"process": 1, "kind": Kind.APPEND, "entity": BOARD, "key": "k", "value": f"{BOARD}/1"}
+    unknown = Operation(index=0, began=1.0, ended=2.0, outcome=Outcome.UNKNOWN, **facts)  # type: ignore[arg-type]  # spelt once
+    for seen in ((), (f"{BOARD}/1",)):
+        end = Operation(
+            index=1,
+            process=0,
+            kind=Kind.FINAL,
+            entity=BOARD,
+            began=9.0,
+            ended=9.0,
+            outcome=Outcome.OK,
+            seen=seen,
+        )
+        assert check([unknown, end]) == []
+
+
+def test_what_another_site_wrote_a_moment_ago_need_not_be_known_yet() -> None:
+    facts = {"kind": Kind.APPEND, "entity": BOARD, "key": "k", "value": f"{BOARD}/1", "site": "rabat"}
+    one = Operation(index=0, process=1, began=1.0, ended=2.0, outcome=Outcome.OK, **facts)  # type: ignore[arg-type]  # spelt once
+    read = Operation(
+        index=1,
+        process=2,
+        kind=Kind.READ,
+        entity=BOARD,
+        began=3.0,
+        ended=3.1,
+        outcome=Outcome.OK,
+        site="marrakech",
+    )
+    assert check([one, read], elsewhere_s=2.0) == []
+    assert of(check([one, read], elsewhere_s=0.5), Wrong.STALE) == {"k"}
+    assert of(check([one, replace(read, site="rabat")], elsewhere_s=2.0), Wrong.STALE) == {"k"}
+
+
+# The register
+
+
+def saw(began: float, ended: float, epoch: int) -> Step:
+    return Step(began, ended, epoch, claims=False)
+
+
+def claimed(began: float, ended: float, epoch: int) -> Step:
+    return Step(began, ended, epoch, claims=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "held"),
+    [
+        ([], True),
+        ([saw(0, 1, 1), claimed(1, 3, 2), saw(2, 4, 1), saw(2, 4, 2)], True),
+        ([saw(0, 1, 2)], False),
+        ([claimed(0, 1, 2), saw(2, 3, 1)], False),
+        ([claimed(0, 5, 2), saw(1, 2, 2), saw(3, 4, 1)], False),
+        ([claimed(0, 5, 2), saw(1, 2, 1), saw(3, 4, 2)], True),
+        ([claimed(0, math.inf, 2), saw(3, 4, 1)], True),
+        ([claimed(0, math.inf, 2), saw(3, 4, 1), saw(5, 6, 2), saw(7, 8, 1)], False),
+        ([claimed(0, 1, 2), claimed(2, 3, 3), saw(1.5, 2.5, 2), saw(2.2, 3.5, 3), saw(0, 9, 1)], True),
+        ([claimed(0, 1, 3), saw(2, 3, 3)], False),
+    ],
+)
+def test_the_search_finds_an_order_exactly_when_there_is_one(steps: list[Step], held: bool) -> None:
+    assert linearizable(steps) is held
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 3), st.floats(0.1, 3)), max_size=40))
+@bounded
+def test_a_register_that_is_one_is_found_to_be(drawn: list[tuple[bool, float, float]]) -> None:
+    epoch, steps = 1, []
+    for at, (claims, before, behind) in enumerate(drawn):
+        epoch += claims
+        steps.append(Step(at - before, at + behind, epoch, claims=claims))
+    assert linearizable(steps)

@@ -1,0 +1,145 @@
+"""The audit rows are judged: each automatic move has a fault that explains it, each change is there and says why."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from datacenters import record
+from datacenters.control import AuditRow
+from datacenters.record import Record
+from tests.failover.checker import Wrong
+from tests.failover.history import Kind, Operation, Outcome
+from tests.failover.moves import Fault, check_moves, rises
+
+START = 1_790_000_000.0
+CLOCKS = START - 100.0  # the load's clock stood at 100 s
+EVIDENCE = {"sites": ["marrakech", "witness"], "verdict": "dead"}
+SITE_LOST = Fault(
+    name="site killed", where="rabat", began=150.0, ended=400.0, explains=("rabat",), bitten="dead"
+)
+
+
+def moved(*, at: float = 155.0, since: Record | None = None, target: str = "marrakech") -> list[AuditRow]:
+    """The three rows of an automatic move, and before them the first."""
+    by = f"director:{target}"
+    first = since or record.first(active="rabat", by="installation", now=START)
+    claim = record.claim(first, target=target, reason="dead", evidence=EVIDENCE, now=CLOCKS + at, by=by)
+    assert isinstance(claim, Record)
+    replay = record.begin_replay(claim, site=target, switch_position="1-10", now=CLOCKS + at + 1, by=by)
+    assert isinstance(replay, Record)
+    active = record.activate(replay, site=target, now=CLOCKS + at + 2, by=by)
+    assert isinstance(active, Record)
+    steps = [first, claim, replay, active]
+    rows = [AuditRow(before=earlier, after=later) for earlier, later in itertools.pairwise(steps)]
+    return rows if since else [AuditRow(before=None, after=first), *rows]
+
+
+def acknowledged(at: float, epoch: int) -> Operation:
+    return Operation(
+        index=0,
+        process=0,
+        kind=Kind.APPEND,
+        entity="b",
+        began=at,
+        ended=at + 0.1,
+        outcome=Outcome.OK,
+        epoch=epoch,
+    )
+
+
+def wrong(
+    rows: list[AuditRow], *operations: Operation, faults: tuple[Fault, ...] = (SITE_LOST,)
+) -> set[Wrong]:
+    found = check_moves(rows, operations, faults, unix_minus_monotonic_s=CLOCKS)
+    return {one.wrong for one in found}
+
+
+def test_a_move_that_a_fault_explains_is_right() -> None:
+    assert wrong(moved(), acknowledged(120, 1), acknowledged(154.8, 1), acknowledged(160, 2)) == set()
+    assert len(rises(moved())) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        replace(SITE_LOST, explains=()),
+        replace(SITE_LOST, explains=("marrakech",)),
+        replace(SITE_LOST, began=155.2),
+        replace(SITE_LOST, ended=130.0, began=110.0),
+    ],
+)
+def test_a_move_that_no_fault_explains_is_false(fault: Fault) -> None:
+    assert wrong(moved(), faults=(fault,)) == {Wrong.FALSE_MOVE}
+    assert wrong(moved(), faults=()) == {Wrong.FALSE_MOVE}
+
+
+def test_a_second_automatic_move_within_the_dwell_is_false() -> None:
+    first = moved()
+    lax = replace(first[-1].after, policy=replace(first[-1].after.policy, dwell_s=0))
+    second = moved(at=200.0, since=lax, target="rabat")
+    strict = [replace(row, after=replace(row.after, policy=first[0].after.policy)) for row in second]
+    both = (SITE_LOST, replace(SITE_LOST, explains=("marrakech",)))
+    rows = [*first, *strict]
+    found = check_moves(rows, [], both, unix_minus_monotonic_s=CLOCKS)
+    assert any(one.wrong is Wrong.FALSE_MOVE and "s after the last one" in one.sentence for one in found)
+
+
+def test_an_ordered_move_needs_no_fault() -> None:
+    first = record.first(active="rabat", by="installation", now=START)
+    ordered = record.failover(
+        first, target="marrakech", reason="drill", evidence={}, now=CLOCKS + 155, by="operator"
+    )
+    assert isinstance(ordered, Record)
+    rows = [AuditRow(before=None, after=first), AuditRow(before=first, after=ordered)]
+    assert wrong(rows, faults=()) == set()
+
+
+def without_evidence(rows: list[AuditRow]) -> list[AuditRow]:
+    return [replace(row, after=replace(row.after, evidence={})) for row in rows]
+
+
+def seen_by_one(rows: list[AuditRow]) -> list[AuditRow]:
+    return [replace(row, after=replace(row.after, evidence={"sites": ["marrakech"]})) for row in rows]
+
+
+def with_a_row_missing(rows: list[AuditRow]) -> list[AuditRow]:
+    return [rows[0], rows[2], rows[3]]
+
+
+def with_an_epoch_skipped(rows: list[AuditRow]) -> list[AuditRow]:
+    return [*rows[:-1], replace(rows[-1], after=replace(rows[-1].after, epoch=7))]
+
+
+def with_two_active_at_once(rows: list[AuditRow]) -> list[AuditRow]:
+    return [*rows[:-1], replace(rows[-1], after=replace(rows[-1].after, epoch=1))]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (without_evidence, Wrong.AUDIT),
+        (seen_by_one, Wrong.FALSE_MOVE),
+        (with_a_row_missing, Wrong.AUDIT),
+        (with_an_epoch_skipped, Wrong.EPOCH),
+        (with_two_active_at_once, Wrong.SPLIT),
+    ],
+)
+def test_rows_that_contradict_themselves_are_found(
+    spoil: Callable[[list[AuditRow]], list[AuditRow]], expected: Wrong
+) -> None:
+    assert expected in wrong(spoil(moved()))
+
+
+def test_an_answer_at_an_epoch_that_nobody_wrote_down_is_found() -> None:
+    assert wrong(moved(), acknowledged(170, 3)) >= {Wrong.AUDIT}
+
+
+def test_an_acknowledgement_below_a_claim_that_stood_is_found() -> None:
+    """One alone, so that no other acknowledgement could show it."""
+    assert wrong(moved(), acknowledged(154, 1)) == set()
+    assert wrong(moved(), acknowledged(157.5, 1)) == {Wrong.SPLIT}
+    assert wrong(moved(), acknowledged(153, 2)) == {Wrong.SPLIT}
