@@ -36,11 +36,12 @@ class Say(Protocol):
 
 
 class Duty(NamedTuple):
-    """Work that is done every tick for ever; `on_failure` puts right what a failure left."""
+    """Work that is done every tick for ever, and as soon as `wake` is set; `on_failure` puts right what it left."""
 
     work: Callable[[], Awaitable[None]]
     name: str
     on_failure: Callable[[], None] = lambda: None
+    wake: asyncio.Event | None = None
 
 
 class Acting:
@@ -90,7 +91,7 @@ class Acting:
             return (give_up,)
         return (
             give_up,
-            Duty(self._keep_fence, "fence", self._fence.drop),
+            Duty(self._keep_fence, "fence", self._fence.drop, wake=self._word.bell),
             Duty(self._freeze_when_asked, "freeze"),
             Duty(self._take_over_when_named, "take over"),
             Duty(self._prune, "prune", self._pruning.drop),

@@ -124,7 +124,10 @@ class Director:
                 group.create_task(self._repeat(self._confer, "confer", wake=self._moved))
                 group.create_task(self._follow())
                 for duty in self._acting.duties():
-                    group.create_task(self._repeat(duty.work, duty.name, on_failure=duty.on_failure))
+                    repeated = self._repeat(
+                        duty.work, duty.name, on_failure=duty.on_failure, wake=duty.wake
+                    )
+                    group.create_task(repeated)
         finally:
             self._acting.drop()
             await self._feed.stop()

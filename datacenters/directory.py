@@ -110,6 +110,11 @@ class Directory:
         return Mode.NORMAL if protected else Mode.UNPROTECTED
 
     @property
+    def takes_writes(self) -> bool:
+        """Whether a site is declared that takes writes, as far as this worker has heard."""
+        return self.mode in WRITING_MODES
+
+    @property
     def switching_over(self) -> bool:
         """Whether a planned switchover is under way: who waits a moment will be served."""
         return self._record is not None and self._record.planned and self._record.serving is None

@@ -27,6 +27,8 @@ class Word:
         self._held: Held | None = None
         self._asked_at: float | None = None
         self._waiting: list[asyncio.Future[None]] = []
+        self.bell = asyncio.Event()
+        """Set with every record that is news; whoever waits by it clears it."""
 
     @property
     def held(self) -> Held | None:
@@ -53,6 +55,7 @@ class Word:
         self._asked_at = asked_at
         if self._held is None or held.raw != self._held.raw:
             self._held = held
+            self.bell.set()
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 if not one.done():

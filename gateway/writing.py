@@ -71,8 +71,9 @@ RETRY_AFTER_S = 2.0
 # By then a datacenter has ended a transaction that a lost answer left open.
 UNKNOWN_SETTLES_S = 15.0
 LATER_MAX = 1024
-# The datacenter of the old epoch, of the new one, and of one more that was claimed in between.
-EPOCHS_TRIED_MAX = 3
+# The datacenter of the old epoch, of the new one, of one more that was claimed in between; and one that settles.
+TRIES_MAX = 4
+SETTLES_S = 0.15
 MOVED_WITHIN_S = 2.5
 
 
@@ -142,7 +143,8 @@ class ForwardedWrites:
 
     async def _acknowledged(self, asked: _Asked) -> tuple[Answer, int]:
         """The verdict once its record is kept, and etcd's revision of that."""
-        for _ in range(EPOCHS_TRIED_MAX):
+        settled = False
+        for _ in range(TRIES_MAX):
             try:
                 answer = await self._forwarder.write(
                     asked.method,
@@ -153,9 +155,14 @@ class ForwardedWrites:
                     role=asked.role,
                 )
             except (Switching, ReadOnly):
-                # Nothing was done. A datacenter that froze before this worker heard of the switchover is waited for.
-                if not await self._holding.over():
+                # Nothing was done. A datacenter that froze before this worker heard of the switchover is waited for,
+                # and so, once, is one whose fence is not open yet though the record names it.
+                if await self._holding.over():
+                    continue
+                if settled or not self._directory.takes_writes:
                     raise
+                await asyncio.sleep(SETTLES_S)
+                settled = True
                 continue
             if answer.status >= 300:
                 raise _refused(answer)

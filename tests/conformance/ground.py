@@ -153,19 +153,27 @@ class Ground:
         role: str = "teacher",
         epoch: int | None = None,
         heard: bool = True,
+        headers: Mapping[str, str] | None = None,
+        asserted: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """Write as a gateway does for a teacher; `heard` plays the director's sign of life."""
+        """Write as a gateway does for a teacher; `heard` plays the director's sign of life.
+
+        `headers` are sent besides, and `asserted` changes the assertion.
+        """
         if heard:
             await self.hear()
         body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         now = self.epoch if epoch is None else epoch
-        token = self.assertion(method, target, body, epoch=now, subject=subject, role=role)
-        headers = {
+        claims = {"epoch": now, "subject": subject, "role": role, **(asserted or {})}
+        token = self.assertion(method, target, body, **claims)
+        signed = {
             "Massar-Epoch": str(now),
             "Massar-Assertion": token,
             "Content-Type": "application/json",
             "Idempotency-Key": key or secrets.token_hex(8),
         }
-        answer = await self.client.request(method, target, content=body, headers=headers)
+        answer = await self.client.request(
+            method, target, content=body, headers={**signed, **(headers or {})}
+        )
         self.contract.check(answer)
         return answer

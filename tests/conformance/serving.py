@@ -56,9 +56,9 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
         return False
 
 
-async def planted(server: postgres.PostgresServer, name: str) -> str:
+async def planted(server: postgres.PostgresServer, name: str, *, site: str = SITE, epoch: int = EPOCH) -> str:
     """A database of its own with the school of seed.py; returns the address the datacenter uses."""
     dsn = await server.create_database(name, "massar_records")
     await tables.create(dsn)
-    await seed.plant(dsn, site=SITE, epoch=EPOCH)
+    await seed.plant(dsn, site=site, epoch=epoch)
     return dsn

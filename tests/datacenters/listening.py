@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from datacenters.etcd import KeyValue
+from datacenters.etcd import Etcd, KeyValue
+from datacenters.feeds import Publisher
 
 
 class Heard:
@@ -94,3 +95,8 @@ async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter, flo
         pass
     finally:
         sink.close()
+
+
+async def deny(etcd: Etcd, publisher: Publisher, key: str, *, ttl_s: float) -> None:
+    """Deny as a sign-out does: the key is put in a transaction of its own."""
+    await etcd.transact(unchanged={}, puts=[await publisher.denial(key, ttl_s=ttl_s)])

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from datacenters.etcd import Change, Compacted, Etcd, EtcdRefused, EtcdUnavailable, Put
+from datacenters.etcd import Change, Compacted, Delete, Etcd, EtcdRefused, EtcdUnavailable, Put
 from sandbox.etcd import EtcdServer
 from tests.waiting import eventually
 
@@ -62,6 +62,47 @@ async def test_a_key_that_must_not_exist_is_compared_too(etcd: Etcd) -> None:
     first = await etcd.transact(unchanged={"massar/new": None}, puts=[Put("massar/new", b"1")])
     second = await etcd.transact(unchanged={"massar/new": None}, puts=[Put("massar/new", b"2")])
     assert (first.succeeded, second.succeeded) == (True, False)
+
+
+async def test_a_transaction_removes_a_key_or_all_up_to_another_but_not_that_one(etcd: Etcd) -> None:
+    for name in "abcdef":
+        await etcd.put(f"massar/d/{name}", b"1")
+    done = await etcd.transact(
+        unchanged={"massar/d/a": b"1"},
+        puts=[Put("massar/d/new", b"2")],
+        deletes=[Delete("massar/d/f"), Delete("massar/d/b", end="massar/d/d")],
+    )
+    assert done.succeeded
+    left = (await etcd.range("massar/d/", prefix=True)).items
+    assert [item.key.rpartition("/")[2] for item in left] == ["a", "d", "e", "new"]
+    assert not (await etcd.transact(unchanged={"massar/d/a": b"2"}, deletes=[Delete("massar/d/a")])).succeeded
+    assert await etcd.count("massar/d/") == 4
+
+
+async def test_a_transaction_that_fails_reads_instead_what_it_was_told_to(etcd: Etcd) -> None:
+    await etcd.put("massar/epoch", b"2")
+    await etcd.put("massar/other", b"\x00\xff")
+    asked = ("massar/epoch", "massar/other", "massar/absent")
+    failed = await etcd.transact(
+        unchanged={"massar/epoch": b"1"}, puts=[Put("massar/x", b"")], else_read=asked
+    )
+    assert (failed.succeeded, failed.found) == (False, {"massar/epoch": b"2", "massar/other": b"\x00\xff"})
+    done = await etcd.transact(unchanged={"massar/epoch": b"2"}, puts=[Put("massar/x", b"")], else_read=asked)
+    assert (done.succeeded, done.found) == (True, {})
+
+
+async def test_keys_are_counted_by_prefix_and_what_a_member_keeps_is_measured(etcd: Etcd) -> None:
+    assert await etcd.count("massar/n/") == 0
+    for name in range(5):
+        await etcd.put(f"massar/n/{name}", b"x" * 200_000)
+    await etcd.put("massar/n", b"")
+    assert await etcd.count("massar/n/") == 5
+    # A member writes its pages to disk a little after it has answered.
+    await eventually(lambda: _at_least(etcd, 1_000_000), within_s=5)
+
+
+async def _at_least(etcd: Etcd, size: int) -> bool:
+    return await etcd.bytes_in_use() >= size
 
 
 async def test_a_lease_takes_its_keys_along(etcd: Etcd) -> None:
@@ -215,6 +256,32 @@ async def test_a_transaction_that_may_have_arrived_is_not_sent_to_another_member
         await client.aclose()
         server.close()
         await server.wait_closed()
+
+
+async def test_a_repeatable_transaction_goes_to_another_member_and_says_when_one_may_have_applied_it(
+    etcd: Etcd,
+) -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10_000)
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    deaf = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for urls in ([deaf, etcd._urls[0]], [deaf, "http://127.0.0.1:1"]):
+        client = Etcd(urls)
+        try:
+            sent = client.transact(unchanged={}, puts=[Put("massar/again", b"1")], repeatable=True)
+            if etcd._urls[0] in urls:
+                assert (await sent).succeeded
+            else:
+                with pytest.raises(EtcdUnavailable) as failure:
+                    await sent
+                assert failure.value.maybe_applied
+        finally:
+            await client.aclose()
+    server.close()
+    await server.wait_closed()
+    assert await etcd.read("massar/again") is not None
 
 
 def test_a_client_without_endpoints_is_refused() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from datacenters import etcd_keys, feeds
 from datacenters.etcd import Etcd
-from datacenters.feeds import PrefixFeed, Publisher, decode_purge
+from datacenters.feeds import PrefixFeed, Publisher, Purge, decode_purge, encode_purge
 from sandbox.etcd import EtcdServer
-from tests.datacenters.listening import Heard, Proxy
+from tests.datacenters.listening import Heard, Proxy, deny
 from tests.waiting import eventually
 
 PREFIX = "massar/feed/"
@@ -194,7 +194,7 @@ async def test_a_purge_reaches_every_follower_with_its_place_in_history(etcd: Et
 
 async def test_a_denial_says_until_when_and_lives_that_long(etcd: Etcd) -> None:
     publisher = Publisher(etcd, clock=lambda: 1000.5)
-    await publisher.publish_denial("sid-1", ttl_s=660)
+    await deny(etcd, publisher, "sid-1", ttl_s=660)
     found = await etcd.read(etcd_keys.DENIALS + "sid-1")
     assert found is not None
     assert found.value == b"1661"
@@ -207,9 +207,9 @@ async def test_many_keys_share_a_lease_until_it_is_rotated(etcd: Etcd) -> None:
     now = 0.0
     publisher = Publisher(etcd, monotonic=lambda: now)
     for name in "abc":
-        await publisher.publish_denial(name, ttl_s=600 + ord(name) % 3)
+        await deny(etcd, publisher, name, ttl_s=600 + ord(name) % 3)
     now = feeds.LEASE_SHARED_S
-    await publisher.publish_denial("d", ttl_s=601)
+    await deny(etcd, publisher, "d", ttl_s=601)
     leases = [item.lease for item in (await etcd.range(etcd_keys.DENIALS, prefix=True)).items]
     assert len(set(leases[:3])) <= 2
     assert leases[3] not in leases[:3]
@@ -217,18 +217,29 @@ async def test_many_keys_share_a_lease_until_it_is_rotated(etcd: Etcd) -> None:
 
 async def test_a_lease_that_is_gone_is_replaced_once(etcd: Etcd) -> None:
     publisher = Publisher(etcd)
-    await publisher.publish_denial("a", ttl_s=600)
-    found = await etcd.read(etcd_keys.DENIALS + "a")
-    assert found is not None
+    await publisher.publish_purge(["a"], epoch=1, position="1-1")
+    (found,) = (await etcd.range(etcd_keys.PURGES, prefix=True)).items
     await etcd.revoke(found.lease)
-    await publisher.publish_denial("b", ttl_s=600)
-    assert await etcd.read(etcd_keys.DENIALS + "b")
+    await publisher.publish_purge(["b"], epoch=1, position="1-1")
+    (again,) = (await etcd.range(etcd_keys.PURGES, prefix=True)).items
+    assert decode_purge(again.value).tags == ("b",)
+
+
+@pytest.mark.parametrize("count", [0, 1, feeds.PURGE_TAGS_MAX, 3 * feeds.PURGE_TAGS_MAX + 1])
+async def test_any_number_of_tags_is_purged_in_one_transaction(etcd: Etcd, count: int) -> None:
+    tags = {f"t{number}" for number in range(count)}
+    await etcd.transact(unchanged={}, puts=await Publisher(etcd).purges(tags, epoch=3, position="1-9"))
+    items = (await etcd.range(etcd_keys.PURGES, prefix=True)).items
+    purged = [decode_purge(item.value) for item in items]
+    assert {tag for purge in purged for tag in purge.tags} == tags
+    assert all(len(purge.tags) <= feeds.PURGE_TAGS_MAX and purge.epoch == 3 for purge in purged)
+    assert all(item.lease for item in items)
 
 
 async def test_shared_leases_stay_few(etcd: Etcd) -> None:
     publisher = Publisher(etcd)
     for minutes in range(1, feeds.LEASES_MAX + 5):
-        await publisher.publish_denial(f"s{minutes}", ttl_s=minutes * 60)
+        await deny(etcd, publisher, f"s{minutes}", ttl_s=minutes * 60)
     assert len(publisher._leases) == feeds.LEASES_MAX
 
 
@@ -236,3 +247,18 @@ async def test_shared_leases_stay_few(etcd: Etcd) -> None:
 async def test_a_purge_beyond_its_bounds_is_refused(etcd: Etcd, count: int) -> None:
     with pytest.raises(ValueError, match="tags"):
         await Publisher(etcd).publish_purge(["t"] * count, epoch=1, position="1-1")
+
+
+def test_a_purge_is_read_back_as_it_was_written() -> None:
+    raw = encode_purge(["grades:c", "gradebook:c"], epoch=3, position="1-77")
+    assert decode_purge(raw) == Purge(tags=("grades:c", "gradebook:c"), epoch=3, position="1-77")
+
+
+async def test_a_lease_lives_as_long_as_asked_at_least_and_is_granted_anew_when_forgotten(etcd: Etcd) -> None:
+    publisher = Publisher(etcd)
+    lease = await publisher.lease(30)
+    assert await publisher.lease(feeds.LEASE_STEP_S) == lease
+    response = await etcd._client.post(f"{etcd._urls[0]}/v3/lease/timetolive", json={"ID": str(lease)})
+    assert int(response.json()["grantedTTL"]) >= feeds.LEASE_STEP_S
+    publisher.forget_leases()
+    assert await publisher.lease(30) != lease

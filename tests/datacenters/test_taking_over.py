@@ -10,13 +10,13 @@ from tests.datacenters.worlds import NOW, declared
 
 
 def takeover(site: str = "marrakech") -> Takeover:
-    return Takeover("postgresql://nowhere", site=site, by=f"director:{site}", clock=lambda: NOW)
+    return Takeover("postgresql://nowhere", site=site, by=f"director:{site}", replay=None, clock=lambda: NOW)
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_only_a_target_of_a_claim_is_named(phase: Phase) -> None:
+def test_only_the_target_of_a_move_is_named(phase: Phase) -> None:
     under_way = declared(epoch=2, phase=phase, target="marrakech")
-    assert takeover().named(under_way) == (phase in {Phase.PROMOTING, Phase.REPLAYING})
+    assert takeover().named(under_way) == (phase in {Phase.SEALING, Phase.PROMOTING, Phase.REPLAYING})
     assert not takeover("rabat").named(under_way)
 
 

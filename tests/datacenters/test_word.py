@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from datacenters import record
@@ -28,15 +29,15 @@ def test_age_counts_from_the_question() -> None:
     assert word.age_s() == 0.75
 
 
-def test_news_is_another_record_not_a_repeated_one() -> None:
+async def test_who_waits_for_a_change_hears_of_another_record_not_of_a_repeated_one() -> None:
     word = Word()
     word.hear(held(1), asked_at=0.0)
-    assert word.news.is_set()
-    word.news.clear()
+    waiting = [asyncio.create_task(word.changed()) for _ in range(2)]
     word.hear(held(1), asked_at=1.0)
-    assert not word.news.is_set()
+    done, _ = await asyncio.wait(waiting, timeout=0)
+    assert not done
     word.hear(held(2), asked_at=2.0)
-    assert word.news.is_set()
+    await asyncio.gather(*waiting)
 
 
 def test_a_lower_epoch_is_no_word() -> None:

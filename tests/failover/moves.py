@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from datacenters.control import AuditRow
+from datacenters.audit_chain import AuditRow
 from datacenters.record import DAY_S
 from tests.failover.checker import Finding, Step, Wrong, linearizable
 from tests.failover.history import Kind, Operation, Outcome

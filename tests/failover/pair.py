@@ -21,11 +21,18 @@ import msgspec
 from datacenters import control, etcd_keys
 from datacenters.director import ETCD_TIMEOUT_S, Director
 from datacenters.etcd import Etcd
+from datacenters.feeds import Publisher
+from datacenters.journal import Kind
+from datacenters.journal_seal import JournalSeal
 from datacenters.record import Record
+from datacenters.replay import Replay
+from datacenters.replay_path import DatacenterPath
+from datacenters.sender_keys import read_private_key
 from datacenters.sites import Site
 from datacenters.verdict import Observation
 from sandbox import etcd, keys, ports, postgres, postgres_home, proc, processes
 from sandbox.datacenter import tables
+from sandbox.keys import JOURNAL_KEY
 
 SITES = ("rabat", "marrakech")
 EVERYWHERE = (*SITES, "witness")
@@ -52,8 +59,12 @@ class Pair:
         members: dict[str, etcd.EtcdServer],
         services: dict[str, processes.Running],
         urls: dict[str, str],
+        keys: Path,
         start_again: Callable[[postgres.PostgresServer], Awaitable[postgres.PostgresServer]],
     ) -> None:
+        self.keys = keys
+        self.seal = JournalSeal.load(keys / JOURNAL_KEY)
+        self.paths: list[DatacenterPath] = []
         self._start_again = start_again
         self.databases = databases
         self.members = members
@@ -73,9 +84,18 @@ class Pair:
 
     def direct(self, *sites: str) -> None:
         for site in sites:
-            dsn = self.director_dsn(site) if site in SITES else None
-            director = Director(self.client(site), site=site, sites=self.sites, dsn=dsn)
+            etcd, dsn, replay = self.client(site), None, None
+            if site in SITES:
+                dsn, replay = self.director_dsn(site), self._replay(etcd, site)
+            director = Director(etcd, site=site, sites=self.sites, dsn=dsn, replay=replay)
             self.directors[site] = asyncio.create_task(director.run(), name=f"director {site}")
+
+    def _replay(self, etcd: Etcd, site: str) -> Replay:
+        path = DatacenterPath(
+            self.urls[site], site=site, key=read_private_key(self.keys / f"director-{site}.pem")
+        )
+        self.paths.append(path)
+        return Replay(etcd, Publisher(etcd), self.seal, {Kind.DATACENTER: path})
 
     async def dismiss(self, site: str) -> None:
         task = self.directors.pop(site)
@@ -121,6 +141,21 @@ class Pair:
         held = await control.read(self.etcd)
         assert held is not None
         return held.record
+
+    async def held(self) -> control.Held:
+        found = await control.read(self.etcd)
+        assert found is not None
+        return found
+
+    async def change(self, held: control.Held, after: Record) -> bool:
+        return await control.change(self.etcd, held, after)
+
+    async def rows(self, site: str, query: str, *values: object) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.databases[site].dsn(postgres.RECORDS), ssl=False)
+        try:
+            return list(await connection.fetch(query, *values))
+        finally:
+            await connection.close()
 
     async def standing(self, site: str) -> Standing | None:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
@@ -174,6 +209,7 @@ async def running_pair(*, folder: Path, logs: Path) -> AsyncIterator[Pair]:
             return back
 
         pair = Pair(
+            keys=folder / "keys",
             start_again=start_again,
             databases=databases,
             members={server.member.name: server for server in servers},
@@ -190,6 +226,8 @@ async def running_pair(*, folder: Path, logs: Path) -> AsyncIterator[Pair]:
                 await pair.dismiss(site)
             for client in pair.clients:
                 await client.aclose()
+            for path in pair.paths:
+                await path.aclose()
         for running in started:
             running.kill()
         home.close()

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from datacenters import record
-from datacenters.control import AuditRow
+from datacenters.audit_chain import AuditRow
 from datacenters.record import Record
 from tests.failover.checker import Wrong
 from tests.failover.history import Kind, Operation, Outcome
@@ -23,6 +23,11 @@ SITE_LOST = Fault(
 )
 
 
+def row(before: Record | None, after: Record) -> AuditRow:
+    """A row whose place in the chain does not matter here."""
+    return AuditRow(sequence=1, previous="", before=before, after=after)
+
+
 def moved(*, at: float = 155.0, since: Record | None = None, target: str = "marrakech") -> list[AuditRow]:
     """The three rows of an automatic move, and before them the first."""
     by = f"director:{target}"
@@ -34,8 +39,8 @@ def moved(*, at: float = 155.0, since: Record | None = None, target: str = "marr
     active = record.activate(replay, site=target, now=CLOCKS + at + 2, by=by)
     assert isinstance(active, Record)
     steps = [first, claim, replay, active]
-    rows = [AuditRow(before=earlier, after=later) for earlier, later in itertools.pairwise(steps)]
-    return rows if since else [AuditRow(before=None, after=first), *rows]
+    rows = [row(earlier, later) for earlier, later in itertools.pairwise(steps)]
+    return rows if since else [row(None, first), *rows]
 
 
 def acknowledged(at: float, epoch: int) -> Operation:
@@ -94,7 +99,7 @@ def test_an_ordered_move_needs_no_fault() -> None:
         first, target="marrakech", reason="drill", evidence={}, now=CLOCKS + 155, by="operator"
     )
     assert isinstance(ordered, Record)
-    rows = [AuditRow(before=None, after=first), AuditRow(before=first, after=ordered)]
+    rows = [row(None, first), row(first, ordered)]
     assert wrong(rows, faults=()) == set()
 
 

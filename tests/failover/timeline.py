@@ -10,7 +10,7 @@ from html import escape
 
 import msgspec
 
-from datacenters.control import AuditRow
+from datacenters.audit_chain import AuditRow
 from tests.failover.checker import Finding
 from tests.failover.history import Kind, Operation, Outcome
 from tests.failover.moves import Fault

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -11,15 +12,21 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from datacenters.assertion import sign
+from datacenters.assertion import Sender, sign
+from datacenters.position import parse
 from datacenters.sender_keys import read_private_key
 from sandbox import ports
 from sandbox.datacenter import contract
 from sandbox.datacenter.app import create_datacenter
+from sandbox.datacenter.problems import Refused
 from sandbox.datacenter.settings import Secret, Settings
+from sandbox.datacenter.standing import Observer, Standing
 from tests.conformance import seed
 from tests.conformance.ground import EPOCH, HEARD, SITE
 from tests.sandbox.datacenter.conftest import Told
+
+Assign = Callable[[], Coroutine[Any, Any, httpx.Response]]
+Instead = Callable[[], Awaitable[None]]
 
 
 class Gateway:
@@ -29,13 +36,22 @@ class Gateway:
         self.client = client
         self._key = read_private_key(settings.assertion_keys_dir / f"gateway-{SITE}.pem")
 
-    async def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> httpx.Response:
-        token = sign(
-            key=self._key, site=SITE, audience=f"datacenter:{SITE}", subject=seed.TEACHER, role="teacher",
-            method=method, target=target, body=body, epoch=EPOCH, now=time.time(),
-        )  # fmt: skip
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        *,
+        asserted: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        claims: dict[str, Any] = {
+            "key": self._key, "site": SITE, "audience": f"datacenter:{SITE}", "subject": seed.TEACHER,
+            "role": "teacher", "method": method, "target": target, "body": body, "epoch": EPOCH, "now": time.time(),
+        }  # fmt: skip
+        token = sign(**{**claims, **(asserted or {})})
         signed = {"Massar-Epoch": str(EPOCH), "Massar-Assertion": token}
-        return await self.client.request(method, target, content=body, headers={**signed, **headers})
+        return await self.client.request(method, target, content=body, headers={**signed, **(headers or {})})
 
 
 @asynccontextmanager
@@ -114,12 +130,133 @@ async def test_a_write_is_done_in_process_and_answers_its_position(
             await connection.execute(text(HEARD))
         body = msgspec.json.encode({"subject": "MATH", "text": "In process", "due_on": "2026-11-30"})
         answer = await gateway.ask(
-            "POST", f"/v1/classes/{seed.CLASS}/homework", body, **{"Idempotency-Key": "in process"}
+            "POST", f"/v1/classes/{seed.CLASS}/homework", body, headers={"Idempotency-Key": "in process"}
         )
         async with engine.begin() as connection:
             await connection.execute(text("DELETE FROM homework WHERE body = 'In process'"))
         assert answer.status_code == 201
         assert answer.headers["massar-position"].startswith("1-")
+
+
+@asynccontextmanager
+async def written(gateway: Gateway, engine: AsyncEngine, *names: str) -> AsyncIterator[list[Assign]]:
+    """Ways to assign the homework of these names, taken away afterwards."""
+
+    def assigning(name: str) -> Assign:
+        body = msgspec.json.encode({"subject": "MATH", "text": name, "due_on": "2026-11-30"})
+        target = f"/v1/classes/{seed.CLASS}/homework"
+        return lambda: gateway.ask("POST", target, body, headers={"Idempotency-Key": name})
+
+    async with engine.begin() as connection:
+        await connection.execute(text(HEARD))
+    try:
+        yield [assigning(name) for name in names]
+    finally:
+        async with engine.begin() as connection:
+            for name in names:
+                await connection.execute(text("DELETE FROM homework WHERE body = :name"), {"name": name})
+                await connection.execute(text("DELETE FROM idempotency WHERE key = :name"), {"name": name})
+
+
+class Looks:
+    """The observer's looks; those from number `since` on do what a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, since: int, instead: Instead) -> None:
+        self.count = 0
+        look = Observer.look
+
+        async def looked(observer: Observer, connection: AsyncConnection) -> Standing:
+            self.count += 1
+            if self.count >= since:
+                await instead()
+            return await look(observer, connection)
+
+        monkeypatch.setattr(Observer, "look", looked)
+
+
+async def failing() -> None:
+    raise Refused("records-unavailable")
+
+
+async def hanging() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("instead", [failing, hanging])
+async def test_a_write_whose_position_cannot_be_read_is_done_and_its_outcome_is_called_unknown(
+    settings: Settings, told: Told, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, instead: Instead
+) -> None:
+    monkeypatch.setattr("sandbox.datacenter.app.WRITE_WITHIN_S", 0.5)
+    async with served(settings, told) as gateway, written(gateway, engine, "unplaced") as (assign,):
+        with monkeypatch.context() as patched:
+            Looks(patched, since=2, instead=instead)
+            answer = await assign()
+        assert (answer.status_code, answer.json()["slug"]) == (504, "outcome-unknown")
+        assert "massar-order" not in answer.headers
+        again = await assign()
+        assert (again.status_code, again.headers["massar-replayed"]) == (201, "1")
+
+
+async def test_a_write_that_found_no_position_before_it_began_wrote_nothing(
+    settings: Settings, told: Told, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(settings, told) as gateway, written(gateway, engine, "not begun") as (assign,):
+        with monkeypatch.context() as patched:
+            Looks(patched, since=1, instead=failing)
+            answer = await assign()
+        assert (answer.status_code, answer.json()["slug"]) == (503, "records-unavailable")
+        assert "massar-replayed" not in (await assign()).headers
+
+
+async def test_a_deadline_that_comes_during_the_commit_leaves_the_outcome_unknown(
+    settings: Settings, told: Told, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: AsyncConnection) -> None:
+        await hanging()
+
+    monkeypatch.setattr("sandbox.datacenter.app.WRITE_WITHIN_S", 0.5)
+    async with served(settings, told) as gateway, written(gateway, engine, "uncommitted") as (assign,):
+        with monkeypatch.context() as patched:
+            patched.setattr(AsyncConnection, "commit", never)
+            answer = await assign()
+        assert (answer.status_code, answer.json()["slug"]) == (504, "outcome-unknown")
+        assert (await assign()).status_code == 201
+
+
+async def test_an_answer_that_is_delayed_keeps_the_order_of_its_turn(
+    settings: Settings, told: Told, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits() -> None:
+        if not delayed.is_set():
+            delayed.set()
+            await go_on.wait()
+
+    async with served(settings, told) as gateway, written(gateway, engine, "first", "second") as ways:
+        Looks(monkeypatch, since=2, instead=waits)
+        first = asyncio.create_task(ways[0]())
+        await delayed.wait()
+        second = await ways[1]()
+        go_on.set()
+        answers = [await first, second]
+        orders, positions = (
+            [answer.headers[name] for answer in answers] for name in ("massar-order", "massar-position")
+        )
+        assert int(orders[0]) < int(orders[1])
+        assert parse(positions[0]) >= parse(positions[1])
+
+
+async def test_of_the_directors_the_own_one_is_known(settings: Settings, told: Told) -> None:
+    async with served(settings, told) as gateway:
+        for site, status in ((SITE, 200), ("marrakech", 401)):
+            key = read_private_key(settings.assertion_keys_dir / f"director-{site}.pem")
+            answer = await gateway.ask(
+                "GET",
+                "/v1/calendar?view=public",
+                asserted={"sender": Sender.DIRECTOR, "site": site, "key": key},
+            )
+            assert answer.status_code == status
 
 
 async def test_without_postgresql_it_starts_and_says_so(settings: Settings, told: Told) -> None:
