@@ -40,6 +40,7 @@ from gateway.edge import ASGI, Edge
 from gateway.failures import problem_handler
 from gateway.feeds import Feeds
 from gateway.guard import Guard
+from gateway.holding import Holding
 from gateway.home_parts import HomeParts
 from gateway.hot_routes import HotRoutes
 from gateway.logs import AccessLog
@@ -124,6 +125,7 @@ def create_app(
         datacenters.publisher,
         datacenters.journal,
         datacenters.directory,
+        datacenters.holding,
         cache,
         clock=clock,
     )
@@ -201,6 +203,7 @@ class _Datacenters(NamedTuple):
     publisher: Publisher
     journal: Journal
     directory: Directory
+    holding: Holding
     forwarder: Forwarder
 
 
@@ -221,7 +224,9 @@ def _datacenters(
     )
     publisher = Publisher(etcd, clock=clock, monotonic=monotonic)
     journal = Journal(etcd, publisher, JournalSeal.load(settings.journal_key_file))
-    return _Datacenters(etcd, publisher, journal, directory, forwarder)
+    # What waits is in flight as well: half of the room stays for reads.
+    holding = Holding(directory, held_max=max(1, settings.in_flight_max // 2))
+    return _Datacenters(etcd, publisher, journal, directory, holding, forwarder)
 
 
 def _cache(
@@ -266,7 +271,10 @@ def _condition(settings: Settings, auth: _Auth, datacenters: _Datacenters, reads
 
 
 def _signing_in(
-    auth: _Auth, datacenters: _Datacenters, accounts: Mapping[str, AsyncEngine], clock: Callable[[], float]
+    auth: _Auth,
+    datacenters: _Datacenters,
+    accounts: Mapping[str, AsyncEngine],
+    clock: Callable[[], float],
 ) -> SigningIn:
     sign_in = SignIn(
         tokens=auth.tokens,
@@ -282,7 +290,7 @@ def _signing_in(
         ),
         clock=clock,
     )
-    return SigningIn(sign_in, accounts, datacenters.directory)
+    return SigningIn(sign_in, accounts, datacenters.directory, datacenters.holding)
 
 
 Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]

@@ -11,7 +11,7 @@ from typing import cast
 
 from auth.keys import SigningKeys
 from auth.principal import Name
-from datacenters.directory import Directory
+from datacenters.directory import WRITING_MODES, Directory
 from gateway.settings import Site
 from routes.status import Mode, Status
 
@@ -48,7 +48,7 @@ class Condition:
             mode=mode,
             datacenter=Name(ar=name.ar, fr=name.fr) if name is not None else Name(ar="", fr=""),
             epoch=self._directory.epoch,
-            retry_after_s=None if mode == "normal" else WRITES_RETRY_AFTER_S,
+            retry_after_s=None if mode in WRITING_MODES else WRITES_RETRY_AFTER_S,
         )
 
     def ready(self) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -21,11 +22,13 @@ from datacenters.etcd import Etcd
 from datacenters.feeds import Publisher
 from datacenters.journal import Kind
 from datacenters.journal_seal import JournalSeal
-from datacenters.replay import Replay
+from datacenters.replay import Replay, Replayer
 from datacenters.replay_path import DatacenterPath
 from datacenters.sender_keys import read_private_key
 from datacenters.sites import Site
 from gateway.account_records import AccountsPath
+
+T = TypeVar("T")
 
 
 class OwnGround(msgspec.Struct, frozen=True):
@@ -66,6 +69,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         )
         if site not in sites.with_datacenter(known):
             raise ValueError("MASSAR_DIRECTOR_DSN: MASSAR_SITES names no datacenter at this site")
+    elif site in sites.with_datacenter(known):
+        raise ValueError("MASSAR_DIRECTOR_DSN: not set, and this site has a datacenter")
     urls = tuple(_setting(environment, "MASSAR_ETCD_URLS").split(","))
     return Settings(site=site, sites=known, etcd_urls=urls, ground=ground)
 
@@ -81,20 +86,19 @@ def run_director(environment: Mapping[str, str]) -> None:
 
 
 async def _run(settings: Settings) -> None:
-    etcd = Etcd(settings.etcd_urls, timeout_s=ETCD_TIMEOUT_S)
     ground, replay = settings.ground, None
-    closing = [etcd.aclose]
+    closing: list[Callable[[], Awaitable[None]]] = []
+    etcd = Etcd(settings.etcd_urls, timeout_s=ETCD_TIMEOUT_S)
     if ground is not None:
+        key = _loaded("MASSAR_DIRECTOR_KEY_FILE", read_private_key, ground.key_file)
+        seal = _loaded("MASSAR_JOURNAL_KEY_FILE", JournalSeal.load, ground.journal_key_file)
         url = sites.with_datacenter(settings.sites)[settings.site]
-        datacenter = DatacenterPath(url, site=settings.site, key=read_private_key(ground.key_file))
+        datacenter = DatacenterPath(url, site=settings.site, key=key)
         engine = open_engine(ground.accounts_dsn)
         closing += [datacenter.aclose, engine.dispose]
-        replay = Replay(
-            etcd,
-            Publisher(etcd),
-            JournalSeal.load(ground.journal_key_file),
-            {Kind.DATACENTER: datacenter, Kind.ACCOUNTS: AccountsPath(engine)},
-        )
+        paths: dict[Kind, Replayer] = {Kind.DATACENTER: datacenter, Kind.ACCOUNTS: AccountsPath(engine)}
+        replay = Replay(etcd, Publisher(etcd), seal, paths)
+    closing.append(etcd.aclose)
     dsn = ground.records_dsn if ground else None
     director = Director(etcd, site=settings.site, sites=settings.sites, dsn=dsn, replay=replay)
     working = asyncio.create_task(director.run())
@@ -110,6 +114,13 @@ async def _run(settings: Settings) -> None:
             loop.remove_signal_handler(signum)
         for close in closing:
             await close()
+
+
+def _loaded(name: str, load: Callable[[Path], T], path: Path) -> T:
+    try:
+        return load(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _setting(environment: Mapping[str, str], name: str) -> str:

@@ -60,7 +60,7 @@ _IDEMPOTENT = (
 _STANDING_HEADERS = {
     "Massar-Request-Id": "this request's id, for support",
     "Massar-Epoch": "the declared epoch",
-    "Massar-Mode": "normal, read-only, survival, switching or degraded",
+    "Massar-Mode": "normal, read-only, survival, switching, degraded or unprotected",
 }
 
 

@@ -1,13 +1,14 @@
 """Sign-in, rotation and sign-out for the routes: auth's decisions on the active site's accounts database.
 
-Invariant: accounts are written only while this worker knows which site is active and etcd answers; a sign-out is in
-the journal and published to every site before it is answered.
+Invariant: accounts are written only while this worker knows which site is active and etcd answers, and wait out a
+planned switchover; a sign-out is in the journal and published to every site before it is answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,10 +23,13 @@ from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.feeds import Publisher
 from datacenters.journal import EpochMoved, Journal, JournalFull
 from gateway.account_records import EndedSession, sign_out_record, stands
+from gateway.holding import Holding
 from routes.sessions import SessionCard, SessionDevice, SessionList
 from routes.tokens import RefreshRequest, SignInRequest, Tokens, principal_card
 
 RETRY_AFTER_S = 2.0
+
+T = TypeVar("T")
 
 
 class Deny:
@@ -76,30 +80,29 @@ class SigningIn:
         sign_in: SignIn,
         engines: Mapping[str, AsyncEngine],
         directory: Directory,
+        holding: Holding,
     ) -> None:
         self._sign_in = sign_in
         self._engines = engines
         self._directory = directory
+        self._holding = holding
 
     async def sign_in(self, request: SignInRequest) -> Tokens:
         """Exchange credentials for tokens."""
-        grant = await self._sign_in.sign_in(
-            self._writable(),
-            sign_in.SignInRequest(
-                grant=request.grant,
-                app=request.app,
-                login=request.login,
-                password=request.password,
-                device_id=request.device.id,
-                device_name=request.device.name,
-            ),
+        asked = sign_in.SignInRequest(
+            grant=request.grant,
+            app=request.app,
+            login=request.login,
+            password=request.password,
+            device_id=request.device.id,
+            device_name=request.device.name,
         )
-        return _tokens(grant)
+        return _tokens(await self._at_active(lambda engine: self._sign_in.sign_in(engine, asked)))
 
     async def refresh(self, request: RefreshRequest) -> Tokens:
         """Exchange a refresh token for its successor."""
-        grant = await self._sign_in.refresh(self._writable(), request.refresh_token, request.device.id)
-        return _tokens(grant)
+        token, device_id = request.refresh_token, request.device.id
+        return _tokens(await self._at_active(lambda engine: self._sign_in.refresh(engine, token, device_id)))
 
     async def of(self, principal: Principal) -> SessionList:
         """The account's live sessions; from the standby's copy when the active site is away."""
@@ -122,11 +125,26 @@ class SigningIn:
 
     async def end(self, principal: Principal, sid: str) -> None:
         """End one session of the account. Raises: NotFound."""
-        await self._sign_in.end_session(self._writable(), principal, sid)
+        await self._at_active(lambda engine: self._sign_in.end_session(engine, principal, sid))
 
     async def end_all(self, principal: Principal) -> None:
         """End every session of the account."""
-        await self._sign_in.end_all(self._writable(), principal)
+        await self._at_active(lambda engine: self._sign_in.end_all(engine, principal))
+
+    async def _at_active(self, act: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+        """What `act` does on the active site's accounts; a planned switchover is waited for.
+
+        Raises: Switching, AccountsUnavailable, and what `act` raises.
+        """
+        await self._holding.passed()
+        try:
+            return await act(self._writable())
+        except AccountsUnavailable:
+            if not self._directory.switching_over:
+                raise
+        # The site was frozen under it. All of these may be done twice.
+        await self._holding.passed()
+        return await act(self._writable())
 
     def _readable(self, site: str | None) -> AsyncEngine:
         if site is None or site not in self._engines:

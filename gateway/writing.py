@@ -33,7 +33,7 @@ from datacenters.journal import (
 )
 from datacenters.position import NOWHERE
 from datacenters.unanswered import OutcomeUnknown, Overloaded, ReadOnly, Switching
-from gateway.holding import Holding
+from gateway.holding import Holding, come_back_in_s
 from routes.endpoint import Caller, Written
 from routes.problems import PROBLEMS
 
@@ -96,6 +96,7 @@ class ForwardedWrites:
         publisher: Publisher,
         journal: Journal,
         directory: Directory,
+        holding: Holding,
         cache: Cache,
         *,
         clock: Callable[[], float],
@@ -105,7 +106,7 @@ class ForwardedWrites:
         self._publisher = publisher
         self._journal = journal
         self._directory = directory
-        self._holding = Holding(directory)
+        self._holding = holding
         self._cache = cache
         self._clock = clock
         self._unknown_settles_s = unknown_settles_s
@@ -122,7 +123,7 @@ class ForwardedWrites:
         if len(body) > BODY_BYTES_MAX:
             raise RecordTooLarge(f"{len(body)} bytes")
         if self._journal.full:
-            raise Overloaded("the journal is full", retry_after_s=RETRY_AFTER_S)
+            raise Overloaded("the journal is full", retry_after_s=come_back_in_s())
         asked = _Asked(caller.principal.subject, caller.principal.role.value, method, target, body, key, tags)
         try:
             async with self._holding.turn(asked.subject):
@@ -143,7 +144,7 @@ class ForwardedWrites:
 
     async def _acknowledged(self, asked: _Asked) -> tuple[Answer, int]:
         """The verdict once its record is kept, and etcd's revision of that."""
-        settled = False
+        sent = settled = False
         for _ in range(TRIES_MAX):
             try:
                 answer = await self._forwarder.write(
@@ -154,16 +155,21 @@ class ForwardedWrites:
                     subject=asked.subject,
                     role=asked.role,
                 )
-            except (Switching, ReadOnly):
-                # Nothing was done. A datacenter that froze before this worker heard of the switchover is waited for,
-                # and so, once, is one whose fence is not open yet though the record names it.
-                if await self._holding.over():
-                    continue
-                if settled or not self._directory.takes_writes:
+            except (Switching, ReadOnly, Overloaded) as error:
+                # This one did nothing. If it froze before this worker heard of the switchover, that is waited for, and
+                # so, once, is a datacenter whose fence is not open yet though the record names it.
+                if not isinstance(error, Overloaded):
+                    if await self._holding.over():
+                        continue
+                    if not settled and self._directory.takes_writes:
+                        settled = True
+                        await asyncio.sleep(SETTLES_S)
+                        continue
+                if not sent:
                     raise
-                await asyncio.sleep(SETTLES_S)
-                settled = True
-                continue
+                # But the one before it did, and its record may have been kept without anybody hearing of it.
+                raise OutcomeUnknown(str(error), retry_after_s=error.retry_after_s) from error
+            sent = True
             if answer.status >= 300:
                 raise _refused(answer)
             try:
@@ -172,12 +178,14 @@ class ForwardedWrites:
                 self._directory.observe_epoch(moved.epoch)
                 if not await self._directory.serving(epoch=moved.epoch, within_s=MOVED_WITHIN_S):
                     break
-        raise OutcomeUnknown("the active datacenter is changing", retry_after_s=RETRY_AFTER_S)
+        raise OutcomeUnknown("the active datacenter is changing", retry_after_s=come_back_in_s())
 
     async def _keep(self, asked: _Asked, answer: Answer) -> int:
         order = answer.headers.get("massar-order", "")
         if answer.position == NOWHERE or not order.isdecimal():
-            raise OutcomeUnknown("the datacenter does not say where it stands", retry_after_s=RETRY_AFTER_S)
+            raise OutcomeUnknown(
+                "the datacenter does not say where it stands", retry_after_s=come_back_in_s()
+            )
         record = JournalRecord(
             kind=Kind.DATACENTER,
             subject=asked.subject,
@@ -196,7 +204,7 @@ class ForwardedWrites:
         try:
             kept = await self._journal.keep(record, epoch=answer.epoch, at=answer.position)
         except (EtcdUnavailable, JournalFull) as error:
-            raise OutcomeUnknown(str(error), retry_after_s=RETRY_AFTER_S) from error
+            raise OutcomeUnknown(str(error), retry_after_s=come_back_in_s()) from error
         return kept.revision
 
     async def aclose(self) -> None:

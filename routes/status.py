@@ -14,7 +14,7 @@ from auth.principal import Name
 from routes.answers import JSON, NO_STORE, encode
 from routes.endpoint import Endpoint
 
-Mode = Literal["normal", "read-only", "survival", "switching"]
+Mode = Literal["normal", "read-only", "survival", "switching", "unprotected"]
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -35,7 +35,6 @@ UNMIRRORED = {
 }
 # Where the environment is read; everything below gets what it needs as an argument.
 ENTRY_POINTS = {
-    "datacenters/commands.py",
     "datacenters/reach.py",
     "gateway/asgi.py",
     "gateway/cli.py",
@@ -66,6 +65,9 @@ WITHOUT_SLUG = {
     "datacenters.attempts.StaleEpoch": "the forwarder reads the record again",
     "datacenters.feeds._Behind": "the feed lists again",
     "datacenters.promotion.PromotionFailed": "the director tries again",
+    "datacenters.replay.Mismatch": "the record is parked",
+    "datacenters.replay.ReplayFailed": "the director tries again",
+    "datacenters.taking_over.NotYet": "the director tries again",
     "gateway.settings.SettingsError": "stops the start",
 }
 

@@ -78,8 +78,9 @@ class World:
             tokens=tokens, passwords=self.passwords, throttles=Throttles(), deny=self.deny, clock=clock
         )
 
-    async def deny(self, sid: str, until: float) -> None:
+    async def deny(self, engine: AsyncEngine, sid: str, until: float) -> None:
         """Note a denial, unless etcd is away."""
+        assert engine is self.engine
         if self.etcd_away:
             raise EtcdAway
         self.denied[sid] = until
@@ -573,10 +574,10 @@ async def test_a_caller_that_goes_away_does_not_stop_the_denial(world: World, su
     reached, go_on = asyncio.Event(), asyncio.Event()
     publish = world.door._deny
 
-    async def slow_deny(sid: str, until: float) -> None:
+    async def slow_deny(engine: AsyncEngine, sid: str, until: float) -> None:
         reached.set()
         await go_on.wait()
-        await publish(sid, until)
+        await publish(engine, sid, until)
 
     world.door._deny = slow_deny
     ending = asyncio.ensure_future(world.door.end_all(world.engine, grant.principal))

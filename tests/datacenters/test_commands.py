@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacenters import etcd_keys
-from datacenters.commands import dc, director
+from datacenters.commands import dc
 from datacenters.etcd import Etcd
 from tests.datacenters.typing_in import installed, invoke
 
@@ -49,32 +49,3 @@ async def test_a_folder_without_a_running_sandbox_is_named(tmp_path: Path, conte
         (tmp_path / "sandbox.json").write_text(content)
     shown = await invoke(dc, "status", "--dir", str(tmp_path))
     assert (shown.exit_code, "sandbox.json" in shown.output) == (1, True)
-
-
-@pytest.mark.parametrize(
-    ("environment", "named"),
-    [
-        ({}, "MASSAR_SITE"),
-        ({"MASSAR_SITE": "rabat"}, "MASSAR_SITES"),
-        ({"MASSAR_SITE": "rabat", "MASSAR_SITES": "{"}, "MASSAR_SITES"),
-        (
-            {"MASSAR_SITE": "rabat", "MASSAR_SITES": '{"rabat":{"datacenter_url":"http://r"}}'},
-            "MASSAR_ETCD_URLS",
-        ),
-        (
-            {
-                "MASSAR_SITE": "witness",
-                "MASSAR_SITES": '{"rabat":{"datacenter_url":"http://r"}}',
-                "MASSAR_ETCD_URLS": "http://e",
-                "MASSAR_DIRECTOR_DSN": "postgresql://x",
-            },
-            "MASSAR_DIRECTOR_DSN",
-        ),
-    ],
-)
-async def test_a_wrong_setting_stops_the_director_and_is_named(
-    environment: dict[str, str], named: str
-) -> None:
-    refused = await invoke(director, **environment)
-    assert refused.exit_code == 1
-    assert f"Error: {named}" in refused.output

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -16,7 +14,7 @@ import msgspec
 import pytest
 
 from datacenters import control, etcd_keys, record
-from datacenters.director import Director, Settings
+from datacenters.director import Director
 from datacenters.etcd import Etcd
 from datacenters.record import Phase, Record
 from datacenters.sites import Site
@@ -314,35 +312,3 @@ async def test_unreadable_observations_and_an_empty_etcd_are_survived(world: Wor
     await world.direct("marrakech")
     await eventually(lambda: _sequence_beyond(world, "marrakech", 5), within_s=5)
     assert not world.tasks[0].done()
-
-
-def test_settings_do_not_show_their_password() -> None:
-    shown = repr(Settings(site="rabat", sites={}, etcd_urls=("http://e",), dsn="postgresql://u:secret@h/d"))
-    assert "secret" not in shown
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_the_process_speaks_json_and_ends_in_order(world: World, signum: signal.Signals) -> None:
-    sites = {name: {"datacenter_url": site.datacenter_url} for name, site in world.sites.items()}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from datacenters.commands import director; director()",
-        env={
-            "MASSAR_SITE": "rabat",
-            "MASSAR_SITES": json.dumps(sites),
-            "MASSAR_ETCD_URLS": ",".join(world.etcd._urls),
-            "MASSAR_DIRECTOR_DSN": world.dsn,
-            "PYTHONWARNINGS": "error",
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    await eventually(lambda: world.open_at(1, "rabat"), within_s=15)
-    process.send_signal(signum)
-    said, complained = await asyncio.wait_for(process.communicate(), timeout=10)
-    assert process.returncode == 0
-    assert complained == b""
-    lines = [json.loads(line) for line in said.splitlines()]
-    assert any("epoch 1 ACTIVE active rabat" in line["event"] for line in lines)
-    assert world.dsn.encode() not in said

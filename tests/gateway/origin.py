@@ -41,11 +41,13 @@ class Origin:
     def __init__(self, site: str) -> None:
         self.site = site
         self.epoch = 1
-        self.position = "1-1000"
+        self.position: str | None = "1-1000"
+        self.order: int | None = 1
         self.data_age: str | None = None
         self.seen: list[Seen] = []
         self.canned: dict[str, Canned] = {}
         self.gate: asyncio.Event | None = None
+        self.write_gate: asyncio.Event | None = None
         self.arrived = asyncio.Event()
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -66,6 +68,7 @@ class Origin:
     def forget(self) -> None:
         """Be as new, on the same port."""
         self.epoch, self.position, self.data_age, self.gate = 1, "1-1000", None, None
+        self.order, self.write_gate = 1, None
         self.seen.clear()
         self.canned.clear()
         self.arrived.clear()
@@ -96,8 +99,9 @@ class Origin:
                 seen = await _received(reader)
                 self.seen.append(seen)
                 self.arrived.set()
-                if self.gate is not None:
-                    await self.gate.wait()
+                gate = self.gate if seen.method == "GET" else self.write_gate or self.gate
+                if gate is not None:
+                    await gate.wait()
                 writer.write(self._raw(seen))
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
@@ -110,7 +114,8 @@ class Origin:
         headers = {
             "content-length": str(len(reply.body)),
             "massar-epoch": str(self.epoch),
-            "massar-position": self.position,
+            **({"massar-position": self.position} if self.position is not None else {}),
+            **({"massar-order": str(self.order)} if self.order is not None and seen.method != "GET" else {}),
             **({"massar-data-age": self.data_age} if self.data_age is not None else {}),
             **reply.headers,
         }

@@ -54,7 +54,9 @@ def test_putting_it_together_asks_nobody(settings: Any, monkeypatch: pytest.Monk
     assert isinstance(create_app(settings), Edge)
 
 
-@pytest.mark.parametrize("name", ["access_keys_dir", "assertion_key_file", "seal_key_file"])
+@pytest.mark.parametrize(
+    "name", ["access_keys_dir", "assertion_key_file", "journal_key_file", "seal_key_file"]
+)
 def test_keys_that_cannot_be_used_stop_the_start(settings: Any, tmp_path: Path, name: str) -> None:
     broken = tmp_path / "broken"
     broken.write_text("not a key")

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from datacenters.record import Phase
+from datacenters.record import Phase, Protection
 from gateway.condition import DRAINING_FILE
 from tests.datacenters.listening import Proxy
 from tests.gateway.conftest import MakeWorld
@@ -32,6 +32,8 @@ async def test_status_names_the_declared_datacenter_in_both_scripts(shared: Worl
         ({"phase": Phase.HOLD, "epoch": 7}, "normal", "Rabat"),
         ({"phase": Phase.PROMOTING, "target": "marrakech", "epoch": 7}, "switching", "Rabat"),
         ({"phase": Phase.READ_ONLY, "epoch": 7}, "read-only", "Rabat"),
+        ({"protection": Protection.NONE, "epoch": 7}, "unprotected", "Rabat"),
+        ({"protection": Protection.RETURNING, "epoch": 7}, "unprotected", "Rabat"),
         ({"active": "elsewhere", "epoch": 7}, "normal", ""),
     ],
 )
@@ -43,7 +45,7 @@ async def test_status_follows_the_record(
     assert answer.json()["mode"] == mode
     assert answer.json()["datacenter"]["fr"] == name
     assert answer.json()["epoch"] == 7
-    assert answer.json()["retry_after_s"] == (None if mode == "normal" else 2)
+    assert answer.json()["retry_after_s"] == (None if mode in {"normal", "unprotected"} else 2)
     assert answer.headers["massar-mode"] == mode
     assert answer.headers["massar-epoch"] == "7"
 

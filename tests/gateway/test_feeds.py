@@ -53,9 +53,15 @@ async def cache_status(world: World, target: str = GRADES, who: str = PUPIL) -> 
 # Sign-outs
 
 
-async def test_a_session_ended_anywhere_is_refused_here(world: World, publisher: Publisher) -> None:
+async def deny(publisher: Publisher, etcd: Etcd, sid: str) -> None:
+    await etcd.transact(unchanged={}, puts=(await publisher.denial(sid, ttl_s=660),))
+
+
+async def test_a_session_ended_anywhere_is_refused_here(
+    world: World, publisher: Publisher, etcd_client: Etcd
+) -> None:
     assert await status(world) == (200, None)
-    await publisher.publish_denial(SID, ttl_s=660)
+    await deny(publisher, etcd_client, SID)
     await becomes((401, "session-ended"), lambda: status(world))
     other = {"authorization": world.authorization(PUPIL, sid="sidbbbbbbbbbbbbb")}
     assert (await world.ask("GET", GRADES, headers=other)).status_code == 200
@@ -64,10 +70,10 @@ async def test_a_session_ended_anywhere_is_refused_here(world: World, publisher:
 async def test_a_session_that_ended_never_comes_back(
     world: World, publisher: Publisher, etcd_client: Etcd
 ) -> None:
-    await publisher.publish_denial(SID, ttl_s=660)
+    await deny(publisher, etcd_client, SID)
     await becomes((401, "session-ended"), lambda: status(world))
     await etcd_client.delete(etcd_keys.DENIALS + SID)
-    await publisher.publish_denial("sidbbbbbbbbbbbbb", ttl_s=660)  # the feed has passed the deletion
+    await deny(publisher, etcd_client, "sidbbbbbbbbbbbbb")  # the feed has passed the deletion
     other = {"authorization": world.authorization(PUPIL, sid="sidbbbbbbbbbbbbb")}
 
     async def other_status() -> int:

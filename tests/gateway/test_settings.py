@@ -21,6 +21,7 @@ REQUIRED = {
     "MASSAR_ACCESS_KEYS_DIR": "/keys/access",
     "MASSAR_ASSERTION_KEY_FILE": "/keys/gateway-rabat.pem",
     "MASSAR_NOTICE_KEYS_DIR": "/keys",
+    "MASSAR_JOURNAL_KEY_FILE": "/keys/journal.key",
     "MASSAR_SEAL_KEY_FILE": "/keys/seal.key",
     "MASSAR_METRICS_DIR": "/metrics",
 }

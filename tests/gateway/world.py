@@ -14,9 +14,9 @@ import msgspec
 from auth.keys import SigningKeys
 from auth.principal import Role
 from auth.tokens import Tokens
-from datacenters import etcd_keys, record
-from datacenters.etcd import Etcd
-from datacenters.record import Record
+from datacenters import control, etcd_keys, record
+from datacenters.etcd import Etcd, Put
+from datacenters.record import Phase, Protection, Record
 from datacenters.sites import DisplayName
 from gateway.app import create_app
 from gateway.edge import Edge, Message
@@ -25,12 +25,20 @@ from gateway.settings import Settings, Site
 from tests.auth.people import START, Clock
 from tests.gateway.origin import Origin
 from tests.gateway.people import ROLES
+from tests.waiting import eventually
 
 SITES = ("rabat", "marrakech")
 NAMES = {"rabat": DisplayName("الرباط", "Rabat"), "marrakech": DisplayName("مراكش", "Marrakech")}
 # Nobody listens here: connections are refused at once.
 NOWHERE = "http://127.0.0.1:9"
 SID = "sidaaaaaaaaaaaaa"
+# The record in a planned switchover, step by step.
+FREEZING: dict[str, Any] = {"phase": Phase.FREEZING, "planned": True, "target": "marrakech"}
+SEALING: dict[str, Any] = {**FREEZING, "phase": Phase.SEALING, "frozen_position": "1-900"}
+PROMOTING: dict[str, Any] = {**SEALING, "phase": Phase.PROMOTING, "epoch": 2}
+REPLAYING: dict[str, Any] = {**PROMOTING, "phase": Phase.REPLAYING, "switch_position": "1-999"}
+SWITCHED: dict[str, Any] = {"epoch": 2, "active": "marrakech", "switch_position": "1-999"}
+ABORTED: dict[str, Any] = {"epoch": 2}
 
 
 def settings_for(
@@ -45,6 +53,7 @@ def settings_for(
         "assertion_key_file": keys / "gateway-rabat.pem",
         "notice_keys_dir": keys,
         "seal_key_file": keys / "seal.key",
+        "journal_key_file": keys / "journal.key",
         "metrics_dir": folder,
         "show_cache_status": True,
         **changes,
@@ -53,12 +62,25 @@ def settings_for(
 
 
 async def declare(etcd: Etcd, **changes: Any) -> Record:
-    """Write the control record as installation leaves it, but for `changes`; what else lay in etcd is gone."""
-    declared = msgspec.structs.replace(record.first(active="rabat", by="tests", now=START), **changes)
-    for prefix in (etcd_keys.DENIALS, etcd_keys.PURGES):
+    """Write the record as installation leaves it, but for `changes`; what else lay in etcd is gone."""
+    for prefix in (etcd_keys.DENIALS, etcd_keys.PURGES, etcd_keys.JOURNAL, etcd_keys.PARKED):
         for item in (await etcd.range(prefix, prefix=True)).items:
             await etcd.delete(item.key)
-    await etcd.put(etcd_keys.CONTROL, record.encode(declared))
+    return await move(etcd, **changes)
+
+
+async def move(etcd: Etcd, **changes: Any) -> Record:
+    """Write the record of installation, but for `changes`, in one transaction as every change is; all else stays."""
+    declared = msgspec.structs.replace(record.first(active="rabat", by="tests", now=START), **changes)
+    unprotected = declared.protection is Protection.NONE
+    await etcd.transact(
+        unchanged={},
+        puts=(
+            Put(etcd_keys.CONTROL, record.encode(declared)),
+            Put(etcd_keys.EPOCH, str(declared.epoch).encode()),
+            Put(etcd_keys.PROTECTION, control.UNPROTECTED if unprotected else control.PROTECTED),
+        ),
+    )
     return declared
 
 
@@ -110,6 +132,12 @@ class World:
         """GET in the name of `who`; header names are written with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.ask("GET", target, who=who, headers=named)
+
+
+async def follow(world: World, etcd: Etcd, **changes: Any) -> None:
+    """Write the record as `move` does, and wait until the gateway knows it."""
+    declared = await move(etcd, **changes)
+    await eventually(lambda: world.app._directory.record == declared, within_s=10.0)
 
 
 class Plain(msgspec.Struct):
