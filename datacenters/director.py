@@ -21,7 +21,9 @@ from datacenters import control, etcd_keys, observations, promotion, record, ver
 from datacenters.acting import Acting
 from datacenters.etcd import Etcd, EtcdRefused, EtcdUnavailable
 from datacenters.feeds import PrefixFeed
+from datacenters.quarantine import Quarantine
 from datacenters.record import Record, Refusal
+from datacenters.rejoin import Rejoining, Rejoins
 from datacenters.replay import Replay, ReplayFailed
 from datacenters.sites import Sites, with_datacenter
 from datacenters.verdict import Judgement, Observation
@@ -70,6 +72,8 @@ class Director:
         sites: Sites,
         dsn: str | None,
         replay: Replay | None = None,
+        quarantine: Quarantine | None = None,
+        hook: Rejoins | None = None,
         tick_s: float = TICK_S,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -80,6 +84,12 @@ class Director:
         self._datacenters = with_datacenter(sites)
         own = sites.get(site)
         self._private_url = own.private_url if own else None
+        others = [name for name in self._datacenters if name != site]
+        self._rejoining = (
+            Rejoining(dsn, site=site, others=others, quarantine=quarantine, hook=hook, clock=clock)
+            if dsn
+            else None
+        )
         self._tick_s = tick_s
         self._clock = clock
         self._monotonic = monotonic
@@ -124,10 +134,10 @@ class Director:
                 group.create_task(self._repeat(self._confer, "confer", wake=self._moved))
                 group.create_task(self._follow())
                 for duty in self._acting.duties():
-                    repeated = self._repeat(
-                        duty.work, duty.name, on_failure=duty.on_failure, wake=duty.wake
-                    )
+                    repeated = self._repeat(duty.work, duty.name, on_failure=duty.on_failure, wake=duty.wake)
                     group.create_task(repeated)
+                if self._rejoining:
+                    group.create_task(self._keep_rejoining(self._rejoining))
         finally:
             self._acting.drop()
             await self._feed.stop()
@@ -178,6 +188,7 @@ class Director:
             looks=self._looks.at(now),
             users_failing_s=self._users.failing_s(now),
             users_failed=self._users.failed(),
+            fenced=self._rejoining.told if self._rejoining else None,
         )
 
     async def _publish(self, own: Observation) -> None:
@@ -241,6 +252,15 @@ class Director:
     async def _follow(self) -> None:
         """Hear of every change of the record at once; without the watch the next round hears of it."""
         await self._feed.start(within_s=0.0)
+
+    async def _keep_rejoining(self, rejoining: Rejoining) -> None:
+        async def step() -> None:
+            await rejoining.step(self._word.record, word_age_s=self._word.age_s)
+
+        try:
+            await self._repeat(step, "rejoin", on_failure=rejoining.drop)
+        finally:
+            rejoining.drop()
 
     async def _repeat(
         self,

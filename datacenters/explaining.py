@@ -11,7 +11,7 @@ import msgspec
 
 from datacenters import record, verdict
 from datacenters.record import Record, Rule
-from datacenters.verdict import Look, Observation, Verdict
+from datacenters.verdict import Fenced, Look, Observation, Verdict
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -84,6 +84,11 @@ def status_text(status: Status, *, now: float) -> str:
     for site, seen in sorted(status.observations.items()):
         for datacenter, look in sorted(seen.looks.items()):
             lines.append(f"  {site:10} sees {datacenter:10} {_look_text(look)}")
+    lines += [
+        f"  {site:10} {_fenced_text(seen.fenced)}"
+        for site, seen in sorted(status.observations.items())
+        if seen.fenced
+    ]
     if not status.observations:
         lines.append("  no director publishes what it sees")
     return "\n".join(lines)
@@ -116,6 +121,13 @@ def _explanation(
 def _candidate(declared: Record, observations: Mapping[str, Observation]) -> str | None:
     known = {datacenter for seen in observations.values() for datacenter in seen.looks}
     return min(known - {declared.active}, default=None)
+
+
+def _fenced_text(fenced: Fenced) -> str:
+    if fenced.stage == "rejoined":
+        return f"REJOINED: {fenced.orphans} writes of its old history in quarantine, {fenced.absent} of them nowhere else"
+    known = "" if fenced.stage == "fenced" else f"; {fenced.orphans} writes listed"
+    return f"FENCED ({fenced.stage}): its history is over, it takes no write{known}"
 
 
 def _look_text(look: Look) -> str:

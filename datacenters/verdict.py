@@ -67,6 +67,17 @@ class Look(msgspec.Struct, frozen=True):
         return self.failures == 0 and self.health is not None
 
 
+class Fenced(msgspec.Struct, frozen=True):
+    """How far a site has come whose own history is over: "fenced", "listed", "rejoining", or "rejoined" when it follows.
+
+    Of its writes behind the fork `orphans` may be missing elsewhere, and `absent` are known to be.
+    """
+
+    stage: str
+    orphans: int = 0
+    absent: int = 0
+
+
 class Observation(msgspec.Struct, frozen=True):
     """What the director of `site` sees: its looks by datacenter, and for how long its users have been failing there.
 
@@ -79,6 +90,7 @@ class Observation(msgspec.Struct, frozen=True):
     looks: dict[str, Look]
     users_failing_s: dict[str, float] = {}
     users_failed: dict[str, int] = {}
+    fenced: Fenced | None = None
 
 
 class _Failing(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ has none of it.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from datacenters import sites
 from datacenters.director import ETCD_TIMEOUT_S, Director
 from datacenters.etcd import Etcd
 from datacenters.feeds import Publisher
+from datacenters.hook import Hook
 from datacenters.journal import Kind
 from datacenters.journal_seal import JournalSeal
 from datacenters.replay import Replay, Replayer
@@ -31,6 +33,10 @@ from gateway.account_records import AccountsPath
 T = TypeVar("T")
 
 
+# What a rejoin command sees of the director's environment, which holds the passwords of its databases.
+_HOOK_SEES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
+
+
 class OwnGround(msgspec.Struct, frozen=True):
     """What stands at a site with a datacenter: both databases, the director's own key, the journal's."""
 
@@ -38,6 +44,8 @@ class OwnGround(msgspec.Struct, frozen=True):
     accounts_dsn: str
     key_file: Path
     journal_key_file: Path
+    quarantine_dir: Path | None = None
+    rejoin_command: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "OwnGround(…)"  # the addresses hold passwords
@@ -66,7 +74,15 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
             accounts_dsn=_setting(environment, "MASSAR_DIRECTOR_ACCOUNTS_DSN"),
             key_file=Path(_setting(environment, "MASSAR_DIRECTOR_KEY_FILE")),
             journal_key_file=Path(_setting(environment, "MASSAR_JOURNAL_KEY_FILE")),
+            quarantine_dir=Path(quarantine)
+            if (quarantine := environment.get("MASSAR_QUARANTINE_DIR"))
+            else None,
+            rejoin_command=tuple(shlex.split(environment.get("MASSAR_REJOIN_COMMAND", ""))),
         )
+        if ground.rejoin_command and not ground.quarantine_dir:
+            raise ValueError(
+                "MASSAR_REJOIN_COMMAND: not without MASSAR_QUARANTINE_DIR, where orphans are listed first"
+            )
         if site not in sites.with_datacenter(known):
             raise ValueError("MASSAR_DIRECTOR_DSN: MASSAR_SITES names no datacenter at this site")
     elif site in sites.with_datacenter(known):
@@ -82,10 +98,10 @@ def run_director(environment: Mapping[str, str]) -> None:
     """
     settings = settings_from(environment)
     _log_as_json()
-    asyncio.run(_run(settings))
+    asyncio.run(_run(settings, environment))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, environment: Mapping[str, str]) -> None:
     ground, replay = settings.ground, None
     closing: list[Callable[[], Awaitable[None]]] = []
     etcd = Etcd(settings.etcd_urls, timeout_s=ETCD_TIMEOUT_S)
@@ -99,8 +115,15 @@ async def _run(settings: Settings) -> None:
         paths: dict[Kind, Replayer] = {Kind.DATACENTER: datacenter, Kind.ACCOUNTS: AccountsPath(engine)}
         replay = Replay(etcd, Publisher(etcd), seal, paths)
     closing.append(etcd.aclose)
-    dsn = ground.records_dsn if ground else None
-    director = Director(etcd, site=settings.site, sites=settings.sites, dsn=dsn, replay=replay)
+    director = Director(
+        etcd,
+        site=settings.site,
+        sites=settings.sites,
+        dsn=ground.records_dsn if ground else None,
+        replay=replay,
+        quarantine=Quarantine(ground.quarantine_dir) if ground and ground.quarantine_dir else None,
+        hook=_hook(ground, environment) if ground else None,
+    )
     working = asyncio.create_task(director.run())
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -121,6 +144,13 @@ def _loaded(name: str, load: Callable[[Path], T], path: Path) -> T:
         return load(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _hook(ground: OwnGround, environment: Mapping[str, str]) -> Hook | None:
+    if not ground.rejoin_command:
+        return None
+    seen = {name: value for name in _HOOK_SEES if (value := environment.get(name))}
+    return Hook(ground.rejoin_command, environment=seen)
 
 
 def _setting(environment: Mapping[str, str], name: str) -> str:

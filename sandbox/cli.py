@@ -23,6 +23,7 @@ from sandbox import asking, folder, ports, proc, processes, seats
 DEFAULT_DIR = ".sandbox"
 DEFAULT_PUPILS = 2_000
 DEFAULT_SEED = 2026
+REJOIN_WITHIN_S = 1800.0
 TARGETS = (*folder.SITES, folder.WITNESS, "valkey")
 # What the processes of the country may see of this one's environment, beside settings of their own.
 _PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"})
@@ -152,6 +153,21 @@ def revive(inherited: Path | None, target: str, directory: Path | None) -> None:
     table = _table(directory or inherited)
     try:
         for sentence in asking.ask(Path(table.dir), asking.Revive(target=target)):
+            click.echo(sentence)
+    except asking.Failed as failure:
+        raise click.ClickException(str(failure)) from None
+
+
+@sandbox.command(hidden=True)
+@click.argument("site", type=click.Choice(folder.SITES))
+@_dir_option
+@click.pass_obj
+def rejoin(inherited: Path | None, site: str, directory: Path | None) -> None:
+    """What a sandbox's directors run as MASSAR_REJOIN_COMMAND: make the site's PostgreSQL follow the active one."""
+    where = (directory or inherited or Path(DEFAULT_DIR)).resolve()
+    active = os.environ.get("MASSAR_REJOIN_ACTIVE", "")
+    try:
+        for sentence in asking.ask(where, asking.Rejoin(site=site, active=active), within_s=REJOIN_WITHIN_S):
             click.echo(sentence)
     except asking.Failed as failure:
         raise click.ClickException(str(failure)) from None

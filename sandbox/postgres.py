@@ -37,6 +37,7 @@ wal_level = replica
 max_wal_senders = 5
 max_replication_slots = 5
 max_slot_wal_keep_size = '{SLOT_KEEPS_MB_MAX}MB'
+wal_keep_size = '{SLOT_KEEPS_MB_MAX}MB'
 max_wal_size = '512MB'
 wal_sender_timeout = '2s'
 wal_receiver_timeout = '3s'
@@ -50,7 +51,30 @@ log_error_verbosity = terse
 log_min_error_statement = panic
 log_parameter_max_length = 0
 """
+# wal_keep_size: pg_rewind reads the log of both sides back to their last common checkpoint, which no slot holds.
 # terse, and no statements: an error's DETAIL and statement would write keys and marks into the log.
+
+
+# Everything that pg_rewind calls at its source; so it needs no superuser.
+_READ_BY_REWIND = (
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+)
+# A slot needs the right to replicate, which a director does not have; this function has it for this one purpose.
+# A slot that had to let go of its log holds nothing any more and is made anew.
+_KEEP_WAL_FOR = """
+CREATE FUNCTION massar_keep_wal_for(site text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+        WHERE slot_name = site AND wal_status = 'lost' AND NOT active;
+    IF NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = site) THEN
+        PERFORM pg_create_physical_replication_slot(site, true);
+    END IF;
+END $$
+"""
 
 
 class Passwords(msgspec.Struct, frozen=True):
@@ -61,6 +85,7 @@ class Passwords(msgspec.Struct, frozen=True):
     massar_accounts: str
     massar_director: str
     massar_replicator: str
+    massar_rewinder: str
 
     def __repr__(self) -> str:
         return "Passwords(…)"
@@ -280,7 +305,9 @@ def _who_may_connect(callers: Sequence[str]) -> str:
 
 
 async def _create_roles(server: PostgresServer) -> None:
-    """Create who may do what: owners of their database, a director that reads states and promotes, a replicator."""
+    """Create who may do what: owners of their database, a director that reads states and promotes, a replicator,
+    and a rewinder that reads files but is no superuser.
+    """
     words = server.passwords
     await server.execute(
         SUPERUSER,
@@ -288,18 +315,34 @@ async def _create_roles(server: PostgresServer) -> None:
         f"CREATE ROLE massar_accounts LOGIN PASSWORD '{words.massar_accounts}'",
         f"CREATE ROLE massar_director LOGIN PASSWORD '{words.massar_director}' IN ROLE pg_monitor",
         f"CREATE ROLE massar_replicator LOGIN REPLICATION PASSWORD '{words.massar_replicator}'",
+        f"CREATE ROLE massar_rewinder LOGIN PASSWORD '{words.massar_rewinder}'",
+        *(f"GRANT EXECUTE ON FUNCTION {function} TO massar_rewinder" for function in _READ_BY_REWIND),
         f"CREATE DATABASE {RECORDS} OWNER massar_records",
         f"CREATE DATABASE {ACCOUNTS} OWNER massar_accounts",
         f"REVOKE CONNECT, TEMPORARY ON DATABASE {RECORDS} FROM PUBLIC",
         f"REVOKE CONNECT, TEMPORARY ON DATABASE {ACCOUNTS} FROM PUBLIC",
         f"GRANT CONNECT ON DATABASE {RECORDS} TO massar_director",
     )
-    await server.execute(RECORDS, "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO massar_director")
+    await server.execute(
+        RECORDS,
+        "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO massar_director",
+        _KEEP_WAL_FOR,
+        "ALTER FUNCTION massar_keep_wal_for(text) OWNER TO massar_replicator",
+        "REVOKE EXECUTE ON FUNCTION massar_keep_wal_for(text) FROM PUBLIC",
+        "GRANT EXECUTE ON FUNCTION massar_keep_wal_for(text) TO massar_director",
+    )
 
 
 async def raise_fence(server: PostgresServer, *, site: str) -> None:
-    """Write the first fence row, and let the director have that row alone of all the school records."""
-    await server.execute(RECORDS, "GRANT SELECT, INSERT, UPDATE ON fence TO massar_director")
+    """Write the first fence row, and let the director have that row of the school records, and which writes were decided.
+
+    Never what they said: the columns `status`, `body` and `headers` stay closed to it.
+    """
+    await server.execute(
+        RECORDS,
+        "GRANT SELECT, INSERT, UPDATE ON fence TO massar_director",
+        "GRANT SELECT (principal, route, key, digest, decided_at, order_lsn) ON idempotency TO massar_director",
+    )
     connection = await asyncpg.connect(server.dsn(RECORDS), ssl=False)
     try:
         await connection.execute(

@@ -70,6 +70,26 @@ class Reviver:
         for site in dict.fromkeys(site for site, _ in gone):
             say(await self._stands(site))
 
+    async def rejoin(self, site: str, active: str, say: Say) -> None:
+        """Make a site's PostgreSQL follow `active`'s, if the record says that this one is active.
+
+        Raises: NothingToRevive: the record says otherwise. ProcessFailed.
+        """
+        async with self._one_at_a_time:
+            if site not in SITES or not await self._is_active(active, site):
+                raise NothingToRevive(f"the record does not say that {active} is active")
+            await self._servers.follow(site, active=active, say=say)
+
+    async def _is_active(self, active: str, site: str) -> bool:
+        etcd = Etcd(self._servers.plan.etcd_urls(site), timeout_s=_ASK_WITHIN_S)
+        try:
+            held = await control.read(etcd)
+        except (EtcdUnavailable, EtcdRefused):
+            return False
+        finally:
+            await etcd.aclose()
+        return held is not None and held.record.target is None and held.record.active == active != site
+
     async def _stands(self, site: str) -> str:
         """Wait until the datacenter of a site is what the record makes of it; a sentence about it."""
         whole = all(not self._servers.fleet.ended(f"{site}-{kind}") for kind in servers.kinds(site))

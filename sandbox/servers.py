@@ -6,6 +6,7 @@ gets it back when it answers.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,13 +14,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from sandbox import etcd, folder, postgres, postgres_home, processes, valkey, wiring
+from sandbox import etcd, folder, following, postgres, postgres_home, processes, valkey, wiring
 from sandbox.fleet import Fleet
 from sandbox.folder import SITES
 
 SERVES_WITHIN_S = 60.0
 ASK_WITHIN_S = 1.0
-MASSAR = (sys.executable, "-P", "-m", "gateway")
+POSTGRES_STOPS_WITHIN_S = 20.0
 # What a site runs, in the order in which one needs the other.
 KINDS = ("etcd", "valkey", "postgres", "datacenter", "gateway", "director")
 WITNESS_KINDS = ("etcd", "director")
@@ -143,6 +144,38 @@ class Servers:
             site, await postgres.start_again(self.databases[site], home=self.home, logs=self.logs, site=site)
         )
 
+    async def follow(self, site: str, *, active: str, say: Callable[[str], None]) -> None:
+        """Make a site's PostgreSQL a standby of the active one; return once it streams.
+
+        Raises: ProcessFailed; it may be asked again.
+        """
+        name = f"{site}-postgres"
+        if not self.fleet.ended(name):
+            if await following.streams(self.databases[site]):
+                return
+            await self.fleet.take_out(name, within_s=POSTGRES_STOPS_WITHIN_S)
+        for make in (following.prepare, following.rebuild):
+            await make(
+                self.databases[site],
+                primary=self.databases[active],
+                home=self.home,
+                logs=self.logs,
+                site=site,
+                say=say,
+            )
+            server = await self.database(site)
+            with contextlib.suppress(processes.ProcessFailed):
+                await processes.ready(
+                    server.process,
+                    lambda: following.streams(self.databases[site]),
+                    within_s=following.STREAMS_WITHIN_S,
+                    poll_s=0.1,
+                )
+                say(f"{site}: follows {active}")
+                return
+            await self.fleet.take_out(name, within_s=POSTGRES_STOPS_WITHIN_S)
+        raise processes.ProcessFailed(f"{site}: its PostgreSQL does not stream from {active}")
+
     async def datacenter(self, site: str, good: Callable[[Health], bool] = lambda _: True) -> None:
         """Start a site's datacenter; return once its health is `good`."""
         port = str(self.plan.port[f"{site}.datacenter"])
@@ -156,13 +189,13 @@ class Servers:
     async def gateway(self, site: str) -> None:
         """Start a site's gateway; return once it is ready."""
         environment = self.plan.gateway(site, valkey_url=self.valkeys[site].url)
-        await self._start(site, "gateway", [*MASSAR, "gateway"], environment)
+        await self._start(site, "gateway", [*wiring.MASSAR, "gateway"], environment)
         for path in ("/livez", "/readyz"):
             await self.until(site, "gateway", self.plan.url(f"{site}.gateway") + path)
 
     async def director(self, site: str) -> None:
         """Start a site's director, the witness's too."""
-        await self._start(site, "director", [*MASSAR, "director"], self.plan.director(site))
+        await self._start(site, "director", [*wiring.MASSAR, "director"], self.plan.director(site))
 
     async def again(self, site: str, kind: str) -> None:
         """Start a server of this kind again."""

@@ -88,8 +88,8 @@ class Supervisor:
                 case asking.Revive(target=target):
                     self._say(f"asked to revive {target}")
                     await self._reviver.revive(target, say)
-                case _:
-                    raise asking.Failed("not done by this sandbox")
+                case asking.Rejoin(site=site, active=active):
+                    await self._reviver.rejoin(site, active, self._say)
         except (NothingToRevive, ProcessFailed) as failure:
             self._say(f"not done: {failure}")
             raise asking.Failed(str(failure)) from None

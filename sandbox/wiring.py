@@ -5,6 +5,8 @@ Invariant: pure; one place says which variable carries what, and passwords trave
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +21,7 @@ DISPLAY_NAMES = {
     "marrakech": {"ar": "مراكش", "fr": "Marrakech"},
     WITNESS: {"ar": "الشاهد", "fr": "Témoin"},
 }
+MASSAR = (sys.executable, "-P", "-m", "gateway")
 _SITE_PORTS = ("gateway", "metrics", "datacenter", "postgres", "valkey", "etcd", "etcd-peer")
 _WITNESS_PORTS = ("etcd", "etcd-peer")
 PORT_NAMES = tuple(f"{site}.{kind}" for site in SITES for kind in _SITE_PORTS) + tuple(
@@ -114,6 +117,15 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
             ),
             **({"MASSAR_JOURNAL_KEY_FILE": str(folder / keys.JOURNAL_KEY)} if own else {}),
             **({"MASSAR_DIRECTOR_KEY_FILE": str(folder / f"director-{site}.pem")} if own else {}),
+            **(self._rejoining(site) if own else {}),
+        }
+
+    def _rejoining(self, site: str) -> dict[str, str]:
+        """How a director brings its site back: by asking this sandbox, which owns the site's PostgreSQL."""
+        command = [*MASSAR, "sandbox", "rejoin", site, "--dir", str(self.folder)]
+        return {
+            "MASSAR_QUARANTINE_DIR": str(self.folder / "quarantine" / site),
+            "MASSAR_REJOIN_COMMAND": shlex.join(command),
         }
 
     def gateway(self, site: str, *, valkey_url: str) -> dict[str, str]:

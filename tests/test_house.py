@@ -64,6 +64,7 @@ WITHOUT_SLUG = {
     "datacenters.attempts.Full": "the forwarder says Overloaded",
     "datacenters.attempts.StaleEpoch": "the forwarder reads the record again",
     "datacenters.feeds._Behind": "the feed lists again",
+    "datacenters.hook.HookFailed": "the director runs the hook again",
     "datacenters.promotion.PromotionFailed": "the director tries again",
     "datacenters.replay.Mismatch": "the record is parked",
     "datacenters.replay.ReplayFailed": "the director tries again",

@@ -1,8 +1,10 @@
 """Tells every gateway what the school records say has changed, as soon as the change is committed.
 
-Invariant: every outbox row is offered to every listener; a listener that is away delays nobody else; attempts,
-queues and waits are bounded, and a row given up is marked like a delivered one: gateways re-read relations by
-themselves within a minute. Only a primary sends; a promoted standby starts to, without a restart.
+Invariant: every outbox row of the fence's epoch is offered to every listener, as long as the fence is this site's and
+is kept alive; a site whose time is over, or which cannot know, sends nothing, and rows of an epoch that is over are
+never sent, here or where they were replicated to. A listener that is away delays nobody else; attempts, queues and
+waits are bounded, and a row given up is marked like a delivered one: gateways re-read relations by themselves within a
+minute. Only a primary sends; a promoted standby starts to, without a restart.
 """
 
 from __future__ import annotations
@@ -31,9 +33,17 @@ RECOVERY_POLL_S = 0.25
 RECONNECT_S = 0.25
 COMMAND_TIMEOUT_S = 2.0
 
-_WAITING = """
-SELECT id, tags FROM outbox WHERE delivered_at IS NULL AND NOT (id = ANY ($1)) ORDER BY id LIMIT $2
+_OPEN = """
+fence.id = 1 AND fence.site = $1 AND abs(extract(epoch FROM clock_timestamp() - fence.heard_at)) <= $2::float8
 """
+_WAITING = f"""
+SELECT outbox.id, tags FROM outbox JOIN fence ON {_OPEN} AND fence.epoch = outbox.epoch
+WHERE delivered_at IS NULL AND NOT (outbox.id = ANY ($3)) ORDER BY outbox.id LIMIT $4
+"""  # noqa: S608 - only constants of this module
+_GIVE_UP = f"""
+UPDATE outbox SET delivered_at = clock_timestamp() FROM fence
+WHERE {_OPEN} AND delivered_at IS NULL AND outbox.epoch < fence.epoch
+"""  # noqa: S608 - only constants of this module
 _SETTLE = "UPDATE outbox SET delivered_at = clock_timestamp() WHERE id = ANY ($1)"
 
 
@@ -110,6 +120,7 @@ class Outbox:
         self._log = log
         self._wake = asyncio.Event()
         self._taken: dict[int, asyncio.Future[list[None]]] = {}
+        self._guard = (settings.site, settings.guard_s)
 
     async def run(self) -> None:
         """Send notices for ever; PostgreSQL may come, go and change its role."""
@@ -150,6 +161,7 @@ class Outbox:
             while True:
                 self._wake.clear()
                 await self._settle(connection)
+                await self._give_up(connection)
                 await self._offer(connection, listeners)
                 try:
                     async with asyncio.timeout(POLL_S):
@@ -161,10 +173,18 @@ class Outbox:
 
     async def _offer(self, connection: asyncpg.Connection, listeners: Sequence[Listener]) -> None:
         room = TAKEN_MAX - len(self._taken)
-        for row in await connection.fetch(_WAITING, list(self._taken), room) if room > 0 else ():
+        if room <= 0:
+            return
+        for row in await connection.fetch(_WAITING, *self._guard, list(self._taken), room):
             settled = asyncio.gather(*(listener.offer(row["tags"]) for listener in listeners))
             settled.add_done_callback(lambda _: self._wake.set())
             self._taken[row["id"]] = settled
+
+    async def _give_up(self, connection: asyncpg.Connection) -> None:
+        """Be done with what an earlier epoch left, once this site's own is under way."""
+        left = (await connection.execute(_GIVE_UP, *self._guard)).rsplit(" ", 1)[-1]
+        if left != "0":
+            self._log.warning("notices-given-up", reason="of an epoch that is over", rows=int(left))
 
     async def _settle(self, connection: asyncpg.Connection) -> None:
         done = [row_id for row_id, settled in self._taken.items() if settled.done()]

@@ -343,6 +343,8 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
+    # The fence's when the row was written: what an epoch did not get to send, a later one does not send for it.
+    Column("epoch", BigInteger, nullable=False),
     Column("tags", ARRAY(Text), nullable=False),
     _instant("created_at"),
     _instant("delivered_at", null=True),

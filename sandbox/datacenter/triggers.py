@@ -1,7 +1,7 @@
 """What the school records do by themselves when relations change: raise generations, leave a notice.
 
 Invariant: statement triggers see every changed row, so that a parent loses a revoked child however the link was cut;
-an outbox row never carries more than `TAGS_PER_NOTICE_MAX` tags.
+an outbox row carries the epoch of the fence and never more than `TAGS_PER_NOTICE_MAX` tags.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ BEGIN
     INSERT INTO generations AS g (subject, generation)
         SELECT DISTINCT s, 2 FROM unnest(changed) AS s WHERE s IS NOT NULL ORDER BY s
         ON CONFLICT (subject) DO UPDATE SET generation = g.generation + 1;
-    INSERT INTO outbox (tags)
-        SELECT array_agg(tag ORDER BY tag)
+    INSERT INTO outbox (epoch, tags)
+        SELECT coalesce((SELECT epoch FROM fence WHERE id = 1), 0), array_agg(tag ORDER BY tag)
         FROM (SELECT tag, (row_number() OVER (ORDER BY tag) - 1) / {TAGS_PER_NOTICE_MAX} AS part
               FROM (SELECT DISTINCT t AS tag FROM unnest(stale) AS t WHERE t IS NOT NULL) AS once) AS parts
         GROUP BY part ORDER BY part;

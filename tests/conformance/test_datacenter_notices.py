@@ -81,8 +81,20 @@ async def talking(
     async with serving(dsn=dsn, site=SITE, site_keys=site_keys, logs=logs, notice_urls=urls) as url:
         key = read_private_key(site_keys / f"gateway-{SITE}.pem")
         ground = Ground(url=url, key=key, contract=contract, dsn=dsn, epoch=EPOCH)
+        alive = asyncio.create_task(_kept_alive(ground))
         yield ground
+        alive.cancel()
+        await asyncio.wait({alive})
         await ground.client.aclose()
+
+
+async def _kept_alive(ground: Ground) -> None:
+    """Renew the fence as a director does."""
+    while True:
+        await ground.sql(
+            "UPDATE fence SET heard_at = clock_timestamp() WHERE id = 1 AND heard_at > '1971-01-01'"
+        )
+        await asyncio.sleep(0.2)
 
 
 @pytest.fixture
@@ -192,3 +204,64 @@ async def test_delivered_rows_are_marked_and_told_once(talking: Ground, heard: P
 
     await eventually(settled, within_s=8, what="every outbox row settled")
     assert len(heard.notices) == 1
+
+
+@pytest.fixture
+async def fenced(talking: Ground) -> AsyncIterator[Ground]:
+    """Whatever a test does to the fence, the next one finds it whole."""
+    yield talking
+    await talking.sql("DELETE FROM outbox")
+    await talking.sql(
+        "UPDATE fence SET site = $1, epoch = $2, heard_at = clock_timestamp() WHERE id = 1", SITE, EPOCH
+    )
+
+
+TOUCH = "UPDATE guardianships SET kind = $3 WHERE guardian = $1 AND pupil = $2"
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "UPDATE fence SET site = 'marrakech', epoch = epoch + 1",
+        "UPDATE fence SET heard_at = '1970-01-01'",
+        "UPDATE fence SET heard_at = '1970-01-01', epoch = epoch + 1, site = 'marrakech'",
+    ],
+)
+async def test_behind_a_closed_fence_nothing_is_sent_and_nothing_is_forgotten(
+    fenced: Ground, heard: PrivateListener, closing: str
+) -> None:
+    await fenced.sql(TOUCH, seed.MOTHER, seed.PUPIL, "before")
+    await eventually(lambda: len(heard.notices) == 1, within_s=3)
+    await fenced.sql(closing)
+    await fenced.sql(TOUCH, seed.MOTHER, seed.PUPIL, "behind")
+    await asyncio.wait_for(_looked_twice(fenced), 10)
+    assert len(heard.notices) == 1
+    assert await fenced.sql(WAITING)
+
+
+async def test_what_an_epoch_did_not_get_to_send_a_later_one_does_not_send(
+    fenced: Ground, heard: PrivateListener
+) -> None:
+    await fenced.sql("UPDATE fence SET heard_at = '1970-01-01'")
+    await fenced.sql(TOUCH, seed.FATHER, seed.PUPIL, "old")
+    await fenced.sql("UPDATE fence SET epoch = epoch + 1, heard_at = clock_timestamp()")
+    await fenced.sql(TOUCH, seed.MOTHER, seed.PUPIL, "new")
+    await eventually(lambda: f"relations:{seed.MOTHER}" in heard.tags(), within_s=3)
+
+    async def settled() -> bool:
+        return not await fenced.sql(WAITING)
+
+    await eventually(settled, within_s=8, what="every outbox row settled")
+    assert f"relations:{seed.FATHER}" not in heard.tags()
+
+
+async def _looked_twice(ground: Ground) -> None:
+    """Return once the outbox's own connection has asked for rows twice more."""
+    looked = (
+        "SELECT query_start FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'massar-datacenter-outbox' AND query LIKE '%JOIN fence%'"
+    )
+    seen: set[object] = set()
+    while len(seen) < 3:
+        seen.update(row["query_start"] for row in await ground.sql(looked))
+        await asyncio.sleep(0.05)

@@ -8,7 +8,7 @@ from hypothesis import given
 from datacenters import explaining, record, verdict
 from datacenters.explaining import Status
 from datacenters.record import Phase, Policy, Record
-from datacenters.verdict import Observation, Verdict
+from datacenters.verdict import Fenced, Observation, Verdict
 from tests.datacenters.worlds import NOW, OBSERVATIONS, RECORDS, all_well, declared, rabat_lost
 
 
@@ -69,3 +69,20 @@ def test_every_state_can_be_told_in_text_and_json(
     status = Status(record=found, observations=observations)
     assert f"epoch {found.epoch}" in explaining.status_text(status, now=NOW)
     assert msgspec.json.decode(msgspec.json.encode(explanation))["would_move"] is explanation.would_move
+
+
+def test_a_fenced_site_is_shown_with_its_counts_alone() -> None:
+    seen = all_well()
+    for fenced, line in (
+        (Fenced(stage="fenced"), "rabat      FENCED (fenced): its history is over, it takes no write"),
+        (
+            Fenced(stage="listed", orphans=3),
+            "FENCED (listed): its history is over, it takes no write; 3 writes listed",
+        ),
+        (
+            Fenced(stage="rejoined", orphans=3, absent=2),
+            "REJOINED: 3 writes of its old history in quarantine, 2 of",
+        ),
+    ):
+        seen["rabat"] = msgspec.structs.replace(seen["rabat"], fenced=fenced)
+        assert line in explaining.status_text(Status(record=declared(), observations=seen), now=NOW)

@@ -18,6 +18,7 @@ from datacenters.feeds import Publisher
 from datacenters.forwarding import Forwarder
 from datacenters.journal import Journal
 from datacenters.sender_keys import read_private_key
+from gateway.holding import Holding
 from gateway.writing import ForwardedWrites
 from routes.endpoint import Caller, Written
 from sandbox import postgres
@@ -58,7 +59,13 @@ class Clerk:
             memory=MemoryTier(max_bytes=1 << 20), generations=Generations(max_tags=1000), clock=time.time
         )
         self.writes = ForwardedWrites(
-            self.forwarder, publisher, self.journal, self.directory, cache, clock=time.time
+            self.forwarder,
+            publisher,
+            self.journal,
+            self.directory,
+            Holding(self.directory),
+            cache,
+            clock=time.time,
         )
         self._pair = pair
         self.versions: dict[str, int] = {}

@@ -24,7 +24,9 @@ from datacenters.etcd import Etcd
 from datacenters.feeds import Publisher
 from datacenters.journal import Kind
 from datacenters.journal_seal import JournalSeal
-from datacenters.record import Record
+from datacenters.quarantine import Quarantine
+from datacenters.record import Policy, Record
+from datacenters.rejoin import Rejoins
 from datacenters.replay import Replay
 from datacenters.replay_path import DatacenterPath
 from datacenters.sender_keys import read_private_key
@@ -60,12 +62,19 @@ class Pair:
         services: dict[str, processes.Running],
         urls: dict[str, str],
         keys: Path,
-        start_again: Callable[[postgres.PostgresServer], Awaitable[postgres.PostgresServer]],
+        again: Again,
+        home: postgres_home.Home,
+        folder: Path,
+        logs: Path,
     ) -> None:
         self.keys = keys
         self.seal = JournalSeal.load(keys / JOURNAL_KEY)
         self.paths: list[DatacenterPath] = []
-        self._start_again = start_again
+        self._again = again
+        self.home = home
+        self.folder = folder
+        self.logs = logs
+        self.hooks: dict[str, Rejoins] = {}
         self.databases = databases
         self.members = members
         self.services = services
@@ -87,7 +96,15 @@ class Pair:
             etcd, dsn, replay = self.client(site), None, None
             if site in SITES:
                 dsn, replay = self.director_dsn(site), self._replay(etcd, site)
-            director = Director(etcd, site=site, sites=self.sites, dsn=dsn, replay=replay)
+            director = Director(
+                etcd,
+                site=site,
+                sites=self.sites,
+                dsn=dsn,
+                replay=replay,
+                quarantine=self.quarantine(site) if dsn else None,
+                hook=self.hooks.get(site),
+            )
             self.directors[site] = asyncio.create_task(director.run(), name=f"director {site}")
 
     def _replay(self, etcd: Etcd, site: str) -> Replay:
@@ -105,20 +122,36 @@ class Pair:
     def director_dsn(self, site: str) -> str:
         return self.databases[site].dsn(postgres.RECORDS, "massar_director")
 
-    async def kill_rabat(self) -> None:
-        """kill -9 of all that Rabat owns, at once."""
-        director = self.directors.pop("rabat", None)
+    def quarantine(self, site: str) -> Quarantine:
+        return Quarantine(self.folder / "quarantine" / site)
+
+    async def kill(self, site: str) -> None:
+        """kill -9 of all that a site owns, at once."""
+        director = self.directors.pop(site, None)
         if director is not None:
             director.cancel()
-        self.databases["rabat"].process.kill()
-        self.services["rabat"].kill()
-        self.members["rabat"].process.kill()
+        self.databases[site].process.kill()
+        self.services[site].kill()
+        self.members[site].process.kill()
         if director is not None:
             await asyncio.gather(director, return_exceptions=True)
 
+    async def kill_rabat(self) -> None:
+        await self.kill("rabat")
+
+    async def return_database(self, site: str) -> None:
+        """PostgreSQL starts on what the disk kept, as what it was."""
+        self.databases[site] = await self._again.database(site, self.databases[site])
+
     async def return_rabats_database(self) -> None:
-        """Rabat's PostgreSQL starts on what the disk kept: the primary it was."""
-        self.databases["rabat"] = await self._start_again(self.databases["rabat"])
+        await self.return_database("rabat")
+
+    async def revive(self, site: str) -> None:
+        """All that a site owned starts again on what the disk kept; its director is the test's to start."""
+        self.members[site] = await self._again.member(site)
+        await self.return_database(site)
+        self.services[site] = self._again.service(site, self.databases[site])
+        await processes.ready(self.services[site], _asking(self, site), within_s=30)
 
     @contextmanager
     def rabat_paused(self) -> Iterator[None]:
@@ -175,8 +208,16 @@ class Pair:
             await connection.close()
 
 
+class Again(msgspec.Struct, frozen=True):
+    """How single servers are started, for the first time or again."""
+
+    database: Callable[[str, postgres.PostgresServer], Awaitable[postgres.PostgresServer]]
+    member: Callable[[str], Awaitable[etcd.EtcdServer]]
+    service: Callable[[str, postgres.PostgresServer], processes.Running]
+
+
 @asynccontextmanager
-async def running_pair(*, folder: Path, logs: Path) -> AsyncIterator[Pair]:
+async def running_pair(*, folder: Path, logs: Path, policy: Policy | None = None) -> AsyncIterator[Pair]:
     """A country at epoch 1, active at Rabat, with the standby streaming; no director works yet."""
     home = postgres_home.open_home(folder=folder / "postgres", override=os.environ.get("MASSAR_POSTGRES_BIN"))
     started: list[processes.Running] = []
@@ -184,39 +225,40 @@ async def running_pair(*, folder: Path, logs: Path) -> AsyncIterator[Pair]:
     try:
         databases = await _databases(home, logs, started)
         executable = etcd.binary(os.environ.get("MASSAR_ETCD_BIN"), search_path=os.environ.get("PATH", ""))
-        servers = await etcd.start(
-            etcd.cluster(EVERYWHERE), folder=folder / "etcd", logs=logs, executable=executable
-        )
+        cluster = etcd.cluster(EVERYWHERE)
+        servers = await etcd.start(cluster, folder=folder / "etcd", logs=logs, executable=executable)
         started += [server.process for server in servers]
         keys.make(folder / "keys", sites=SITES)
         free = dict(zip(SITES, ports.free_ports(2), strict=True))
-        services = {
-            site: _service(site, free[site], databases[site], folder / "keys", logs, started)
-            for site in SITES
-        }
 
-        async def start_again(gone: postgres.PostgresServer) -> postgres.PostgresServer:
-            (gone.folder / "postmaster.pid").unlink(missing_ok=True)
-            back = await postgres.launch(
-                home=home,
-                data=gone.folder,
-                logs=logs,
-                site="rabat",
-                port=gone.port,
-                passwords=gone.passwords,
+        async def database(site: str, gone: postgres.PostgresServer) -> postgres.PostgresServer:
+            back = await postgres.start_again(gone, home=home, logs=logs, site=site)
+            started.append(back.process)
+            return back
+
+        async def member(site: str) -> etcd.EtcdServer:
+            back = await etcd.start_again(
+                site, cluster, folder=folder / "etcd", logs=logs, executable=executable
             )
             started.append(back.process)
             return back
 
+        def service(site: str, database: postgres.PostgresServer) -> processes.Running:
+            return _service(site, free[site], database, folder / "keys", logs, started)
+
+        services = {site: service(site, databases[site]) for site in SITES}
         pair = Pair(
             keys=folder / "keys",
-            start_again=start_again,
+            again=Again(database=database, member=member, service=service),
+            home=home,
+            folder=folder,
+            logs=logs,
             databases=databases,
             members={server.member.name: server for server in servers},
             services=services,
             urls={site: f"http://127.0.0.1:{free[site]}" for site in SITES},
         )
-        await control.bootstrap(pair.etcd, active="rabat", now=time.time())
+        await control.bootstrap(pair.etcd, active="rabat", now=time.time(), policy=policy)
         for site in SITES:
             await processes.ready(services[site], _asking(pair, site), within_s=30)
         yield pair

@@ -41,10 +41,8 @@ async def _value(dsn: str, query: str) -> object:
 
 async def test_the_standby_follows_through_its_slot_and_takes_over(pair: Pair) -> None:
     primary, standby = pair
-    assert (
-        await _value(primary.admin_dsn, "SELECT slot_name FROM pg_replication_slots WHERE active")
-        == "marrakech"
-    )
+    slot = "SELECT slot_name FROM pg_replication_slots WHERE active"
+    assert await eventually(lambda: _value(primary.admin_dsn, slot), within_s=5) == "marrakech"
     await primary.execute(postgres.RECORDS, "CREATE TABLE seen AS SELECT 1 AS one")
     records = standby.dsn(postgres.RECORDS)
     await eventually(lambda: _value(records, "SELECT to_regclass('seen') IS NOT NULL"), within_s=5)

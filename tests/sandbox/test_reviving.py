@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from sandbox import proc, reviving
+from sandbox import asking, proc, reviving
 from sandbox.reviving import NothingToRevive
 from tests.countries import RunningCountry, running_country
 from tests.journeys.breaking import declared, kill, server
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,43 @@ async def test_what_runs_is_left_alone_and_strangers_are_unknown(broken: Running
         assert reason in said
     assert broken.table().processes == before
     assert all(proc.alive(row.who) for row in before)
+
+
+async def test_a_site_that_lost_its_role_comes_back_as_a_standby(broken: RunningCountry) -> None:
+    """The last one of this file: it moves the active role to Marrakech."""
+    code, _ = await broken.massar("sandbox", "kill", "rabat")
+    assert code == 0
+
+    async def moved() -> bool:
+        return (await declared(broken.addresses.etcd)).serving == "marrakech"
+
+    await eventually(moved, within_s=30)
+    # A stranger's wish is no reason: the record says who is active.
+    refused = await asyncio.to_thread(_rejoined, broken, "marrakech", "rabat")
+    assert "the record does not say that rabat is active" in refused
+    began = time.monotonic()
+    said = await _revived(broken, "rabat")
+    print(f"\nrevived as a standby within {time.monotonic() - began:.1f} s")
+    assert "rabat is a standby that follows marrakech at epoch 2" in said
+    assert len([row for row in broken.table().living() if row.site == "rabat"]) == 6
+    reports = broken.directory / "quarantine" / "rabat"
+
+    async def settled() -> bool:
+        _, shown = await broken.massar("dc", "status")
+        return "rabat      REJOINED: " in shown
+
+    await eventually(settled, within_s=15)
+    (report,) = reports.iterdir()
+    assert report.stat().st_mode & 0o777 == 0o600
+    after = await declared(broken.addresses.etcd)
+    assert (after.epoch, after.active) == (2, "marrakech"), "the role stays"
+
+
+def _rejoined(country: RunningCountry, site: str, active: str) -> str:
+    try:
+        return "\n".join(asking.ask(country.directory, asking.Rejoin(site=site, active=active), within_s=30))
+    except asking.Failed as failure:
+        return str(failure)
 
 
 def test_a_target_is_a_site_a_process_or_both_valkeys() -> None:

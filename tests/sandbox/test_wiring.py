@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_a_director_knows_every_site_and_its_own_database_alone(plan: wiring.Wir
     assert set(sites.with_datacenter(known)) == set(SITES)
     assert bool(told["MASSAR_DIRECTOR_DSN"]) is (site != WITNESS)
     assert told["MASSAR_ETCD_URLS"].split(",")[0] == plan.url(f"{site}.etcd")
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_a_director_brings_its_own_site_back_and_lists_first(plan: wiring.Wiring, site: str) -> None:
+    told = plan.director(site)
+    assert shlex.split(told["MASSAR_REJOIN_COMMAND"])[-4:] == ["rejoin", site, "--dir", str(plan.folder)]
+    assert told["MASSAR_QUARANTINE_DIR"] == str(plan.folder / "quarantine" / site)
+    assert "MASSAR_REJOIN_COMMAND" not in plan.director(WITNESS)
 
 
 def test_ports_that_were_asked_for_are_given_and_the_others_are_free() -> None:
