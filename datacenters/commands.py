@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import click
 
-from datacenters import looking_commands, order_commands
+from datacenters import (
+    break_glass_commands,
+    drill_commands,
+    looking_commands,
+    order_commands,
+    reconcile_commands,
+)
 
 
 @click.group()
@@ -24,5 +30,8 @@ for _command in (
     order_commands.freeze,
     order_commands.abort,
     order_commands.hold,
+    reconcile_commands.reconcile,
+    drill_commands.drill,
+    break_glass_commands.group,
 ):
     dc.add_command(_command)

@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -26,6 +27,7 @@ from datacenters.record import Record, Refusal
 from datacenters.rejoin import Rejoining, Rejoins
 from datacenters.replay import Replay, ReplayFailed
 from datacenters.sites import Sites, with_datacenter
+from datacenters.surveying import Surveyor
 from datacenters.verdict import Judgement, Observation
 from datacenters.word import Word
 
@@ -74,6 +76,7 @@ class Director:
         replay: Replay | None = None,
         quarantine: Quarantine | None = None,
         hook: Rejoins | None = None,
+        folders: Sequence[Path] = (),
         tick_s: float = TICK_S,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -98,6 +101,7 @@ class Director:
         self._looks = observations.Looks(self._datacenters, now=monotonic())
         self._users = observations.Users()
         self._board = observations.Board()
+        self._surveyor = Surveyor(dsn, folders=folders)
         self._sequence = itertools.count(1)
         self._looked = itertools.count()
         self._lease = 0
@@ -138,6 +142,7 @@ class Director:
                     group.create_task(repeated)
                 if self._rejoining:
                     group.create_task(self._keep_rejoining(self._rejoining))
+                group.create_task(self._surveyor.run())
         finally:
             self._acting.drop()
             await self._feed.stop()
@@ -189,6 +194,8 @@ class Director:
             users_failing_s=self._users.failing_s(now),
             users_failed=self._users.failed(),
             fenced=self._rejoining.told if self._rejoining else None,
+            wall_at=self._clock(),
+            ground=self._surveyor.latest,
         )
 
     async def _publish(self, own: Observation) -> None:

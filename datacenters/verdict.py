@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from datacenters.ground import Ground
 from datacenters.record import Rule
 
 SITES_MIN = 2
@@ -82,7 +83,8 @@ class Observation(msgspec.Struct, frozen=True):
     """What the director of `site` sees: its looks by datacenter, and for how long its users have been failing there.
 
     `users_failed` counts the users, each once a window, whom a datacenter failed of late. `sequence` rises with each
-    one published, so that a repeated reading is known as such.
+    one published, so that a repeated reading is known as such. `wall_at` (Unix seconds by the site's own clock) and
+    `ground` are for people: no decision rests on them.
     """
 
     site: str
@@ -91,6 +93,8 @@ class Observation(msgspec.Struct, frozen=True):
     users_failing_s: dict[str, float] = {}
     users_failed: dict[str, int] = {}
     fenced: Fenced | None = None
+    wall_at: float = 0.0
+    ground: Ground | None = None
 
 
 class _Failing(msgspec.Struct, frozen=True):

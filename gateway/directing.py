@@ -24,6 +24,7 @@ from datacenters.feeds import Publisher
 from datacenters.hook import Hook
 from datacenters.journal import Kind
 from datacenters.journal_seal import JournalSeal
+from datacenters.quarantine import Quarantine
 from datacenters.replay import Replay, Replayer
 from datacenters.replay_path import DatacenterPath
 from datacenters.sender_keys import read_private_key
@@ -52,12 +53,16 @@ class OwnGround(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What one director is told: its site, all sites, etcd's members (its own first), and its ground if it has one."""
+    """What one director is told: its site, all sites, etcd's members (its own first), and its ground if it has one.
+
+    `folders` are watched for room beside PostgreSQL's own.
+    """
 
     site: str
     sites: dict[str, Site]
     etcd_urls: tuple[str, ...]
     ground: OwnGround | None = None
+    folders: tuple[Path, ...] = ()
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -88,7 +93,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     elif site in sites.with_datacenter(known):
         raise ValueError("MASSAR_DIRECTOR_DSN: not set, and this site has a datacenter")
     urls = tuple(_setting(environment, "MASSAR_ETCD_URLS").split(","))
-    return Settings(site=site, sites=known, etcd_urls=urls, ground=ground)
+    folders = tuple(Path(one) for one in environment.get("MASSAR_DIRECTOR_FOLDERS", "").split(",") if one)
+    return Settings(site=site, sites=known, etcd_urls=urls, ground=ground, folders=folders)
 
 
 def run_director(environment: Mapping[str, str]) -> None:
@@ -123,6 +129,7 @@ async def _run(settings: Settings, environment: Mapping[str, str]) -> None:
         replay=replay,
         quarantine=Quarantine(ground.quarantine_dir) if ground and ground.quarantine_dir else None,
         hook=_hook(ground, environment) if ground else None,
+        folders=settings.folders,
     )
     working = asyncio.create_task(director.run())
     loop = asyncio.get_running_loop()

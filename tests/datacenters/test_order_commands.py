@@ -95,9 +95,7 @@ async def test_an_aborted_switchover_exits_with_one_and_the_reason(etcd: Etcd) -
     assert "FAILED    aborted: not within 3 s; rabat goes on at epoch 2" in shown.output
 
 
-async def test_a_switchover_that_no_director_takes_up_is_turned_back(
-    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_switchover_that_no_director_takes_up_is_turned_back(etcd: Etcd) -> None:
     await installed(etcd, all_well())
     lines: list[str] = []
     switched = await order_commands.switch(

@@ -1,0 +1,115 @@
+"""Journal records that could not be replayed as they were acknowledged, and what a human decides about each.
+
+A replay that comes out otherwise than the phone was told parks that record and the later ones of the same ordering
+key; all others go on. Parked records count as lost until somebody has resolved them here.
+Invariant: what was decided, by whom and why is in the audit chain before the first key is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+from datacenters import control, etcd_keys
+from datacenters.etcd import Etcd
+from datacenters.record import SERVING_PHASES, Record, Refusal
+
+SHOWN_MAX = 50
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """One parked record: where it stood in the history it was acknowledged in, and its name; its content is sealed."""
+
+    key: str
+    timeline: int
+    lsn: int
+    name: str
+    volume: int
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The parked records of one ordering key (given by its digest), in their order."""
+
+    ordering: str
+    records: tuple[Parked, ...]
+
+
+class Resolution(StrEnum):
+    """What may be decided about an ordering key's records."""
+
+    DISCARD = "discard"
+    RETRY = "retry"
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Who decided it, why and when (Unix seconds)."""
+
+    by: str
+    reason: str
+    now: float
+
+
+# Does what was decided and says so in a sentence, or says why it cannot. Raises: EtcdUnavailable.
+Resolve = Callable[[Etcd, Waiting, Decision], Awaitable[str | Refusal]]
+
+
+async def waiting(etcd: Etcd, *, serializable: bool = False) -> tuple[Waiting, ...]:
+    """Every ordering key with parked records.
+
+    Raises: EtcdUnavailable.
+    """
+    listing = await etcd.range(etcd_keys.PARKED, prefix=True, serializable=serializable)
+    found: dict[str, list[Parked]] = {}
+    for item in sorted(listing.items, key=lambda item: item.key):
+        parts = item.key.removeprefix(etcd_keys.PARKED).split("/")
+        if len(parts) != 4 or not parts[1].isdecimal() or not parts[2].isdecimal():
+            continue  # nothing of ours
+        parked = Parked(item.key, int(parts[1]), int(parts[2]), parts[3], len(item.value))
+        found.setdefault(parts[0], []).append(parked)
+    return tuple(Waiting(ordering, tuple(records)) for ordering, records in found.items())
+
+
+async def discard(etcd: Etcd, doomed: Waiting, decision: Decision) -> str | Refusal:
+    """Declare the records lost for good: the audit chain says which, by whom and why; then they are removed."""
+    held = await control.read(etcd)
+    if held is None:
+        return Refusal("nothing was ever declared in this etcd")
+    after = _noted(held.record, doomed, decision)
+    if isinstance(after, Refusal):
+        return after
+    if not await control.change(etcd, held, after):
+        return Refusal("the record changed meanwhile; look again")
+    for parked in doomed.records:
+        await etcd.delete(parked.key)
+    return f"{len(doomed.records)} records of {doomed.ordering} are declared lost and removed"
+
+
+async def retry(etcd: Etcd, again: Waiting, decision: Decision) -> str | Refusal:
+    """Have the active datacenter judge the records once more."""
+    del etcd, decision
+    return Refusal(
+        f"{again.ordering}: no director takes parked records up again; mend the cause in the application, "
+        "have the writes entered again, then discard these"
+    )
+
+
+RESOLUTIONS: Mapping[Resolution, Resolve] = MappingProxyType({
+    Resolution.DISCARD: discard,
+    Resolution.RETRY: retry,
+})  # fmt: skip
+
+
+def _noted(record: Record, doomed: Waiting, decision: Decision) -> Record | Refusal:
+    if record.phase not in SERVING_PHASES:
+        return Refusal(f"a move is under way (phase {record.phase}); wait for its end")
+    named = [f"{parked.timeline}-{parked.lsn}/{parked.name}" for parked in doomed.records]
+    return msgspec.structs.replace(
+        record,
+        reason=f"parked records of {doomed.ordering} discarded: {decision.reason}",
+        evidence={"discarded": named, "ordering": doomed.ordering},
+        decided_by=decision.by,
+        decided_at=decision.now,
+    )
