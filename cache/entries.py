@@ -12,6 +12,7 @@ from hashlib import blake2b
 import msgspec
 
 Position = tuple[int, int]
+NOWHERE: Position = (0, 0)
 ETAG_DIGEST_BYTES = 18  # 24 characters of base64, no padding
 
 

@@ -23,6 +23,7 @@ FAILURE_SLUGS = frozenset({
     "datacenters-unavailable",
     "outcome-unknown",
     "overloaded",
+    "position-not-reached",
     "read-only",
     "switching",
 })  # fmt: skip

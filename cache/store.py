@@ -19,7 +19,7 @@ import msgspec
 
 from cache.cache_key import CacheKey
 from cache.coalescing import SingleFlight
-from cache.entries import Entry, Position
+from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, may_survive, newer
 from cache.generations import EVERYTHING, Generations
 from cache.memory import Held, MemoryTier
@@ -53,6 +53,7 @@ class _Ask(msgspec.Struct, frozen=True):
     policy: Policy
     tags: tuple[str, ...]
     fetch: Fetch
+    not_before: Position
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -99,8 +100,16 @@ class Cache:
             return self._confirmed(held)
         return held
 
-    async def read(self, key: CacheKey, *, policy: Policy, tags: Sequence[str], fetch: Fetch) -> Reading:
-        """The answer under `key`, fetched if need be.
+    async def read(
+        self,
+        key: CacheKey,
+        *,
+        policy: Policy,
+        tags: Sequence[str],
+        fetch: Fetch,
+        not_before: Position = NOWHERE,
+    ) -> Reading:
+        """The answer under `key`, fetched if need be; an entry from before the position `not_before` is passed over.
 
         `fetch` gets the entry it may revalidate (with `origin_etag`), or None. Raises what `fetch` raises when the
         class lets nothing older stand in; `Overloaded` and `FetchTimedOut` when a bound is reached.
@@ -108,17 +117,25 @@ class Cache:
         if len(tags) > TAGS_PER_ENTRY_MAX:
             raise ValueError(f"an entry has at most {TAGS_PER_ENTRY_MAX} tags")
         text = key.text
-        ask = _Ask(key=key, text=text, policy=policy, tags=(EVERYTHING, *tags), fetch=fetch)
+        ask = _Ask(
+            key=key,
+            text=text,
+            policy=policy,
+            tags=(EVERYTHING, *tags),
+            fetch=fetch,
+            not_before=not_before,
+        )
         now = self._clock()
         if not policy.stored:
             fetched = await self._fetched(ask, None)
             return _reading(self._made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
         held = self.peek(text, now)
-        if held is not None:
+        if held is not None and held.entry.position >= not_before:
             self._event(Event.HIT_TIER1)
             return _reading(held.entry, State.HIT, 1, now)
-        # A reader who comes after a purge must not be given what an earlier fill is fetching: other flight.
-        flight = (text, self._epochs_serial, self._generations.snapshot(ask.tags))
+        # A reader who comes after a purge, or wants to see a write, must not be given what an earlier fill is
+        # fetching: other flight.
+        flight = (text, self._epochs_serial, self._generations.snapshot(ask.tags), not_before)
         reading, joined = await self._flights.run(flight, lambda: self._resolve(ask))
         if not joined:
             return reading
@@ -183,6 +200,7 @@ class Cache:
         now = self._clock()
         if (
             known.best is not None
+            and known.best.position >= ask.not_before
             and judge(known.best, ask.policy, now, epochs=self._epochs) is Verdict.FRESH
         ):
             self._keep(ask, known.best, looked_at, now)
@@ -233,7 +251,7 @@ class Cache:
     def _cover(self, ask: _Ask, known: _Known, error: Exception) -> Reading | None:
         """The older answer that may stand in for a failed fetch, if any."""
         best, now = known.best, self._clock()
-        if best is None or not is_failure(error) or not self._valid(best):
+        if best is None or not is_failure(error) or not self._valid(best) or best.position < ask.not_before:
             return None
         if judge(best, ask.policy, now, epochs=self._epochs) is Verdict.STALE:
             self._event(Event.STALE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from urllib.parse import quote
@@ -27,24 +26,26 @@ from pyqwest import (
     WriteError,
 )
 
-from datacenters import assertion, position
+from datacenters import assertion, in_flight, position
+from datacenters.forwarding_events import ForwardingEvents
+from datacenters.in_flight import Priority
+from datacenters.lane import Lane
 from datacenters.position import NOWHERE, Position
 from datacenters.sites import Sites, with_datacenter
 from datacenters.users_met import OnUser, UsersMet, nobody_listens
 
 CONNECT_S = 0.5
-IN_FLIGHT_MAX = 256
-SKIP_AFTER_CONNECT_FAILURE_S = 0.25
-HUNG_STREAK = 3
-SKIP_AFTER_HUNG_S = 1.0
 IDLE_CONNECTIONS_MAX = 64
 IDLE_CONNECTION_S = 30.0
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 
 # With these a datacenter, or what stands before it, says that it does not work at all.
 _AWAY_STATUSES = frozenset({502, 503, 504})
+_OVERLOADED = "overloaded"
 # With these slugs a 503 says that nothing was done.
-_NOTHING_DONE = frozenset({"read-only", "switching", "overloaded"})
+_NOTHING_DONE = frozenset({"read-only", "switching", _OVERLOADED})
+# With these a datacenter answers for itself although it does not do what was asked.
+_OWN_WORDS = _NOTHING_DONE | {"outcome-unknown"}
 _STALE_EPOCH = "stale-epoch"
 _SAFE = "/?&=._~:@!$()*,;+%-"
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
@@ -88,12 +89,17 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Failed(Exception):
-    """The datacenter gave nothing usable; `away` when it does not answer anything, as far as this shows."""
+    """The datacenter gave nothing usable; `away` when it does not answer anything, as far as this shows.
 
-    def __init__(self, message: str, *, nothing_done: bool, away: bool) -> None:
+    `in_passing` when the next try at the same place may well end otherwise: the failure came at once, and was not
+    the datacenter's own word that it does nothing of the kind now.
+    """
+
+    def __init__(self, message: str, *, nothing_done: bool, away: bool, in_passing: bool = False) -> None:
         super().__init__(message)
         self.nothing_done = nothing_done
         self.away = away
+        self.in_passing = in_passing
 
 
 class StaleEpoch(Failed):
@@ -102,10 +108,6 @@ class StaleEpoch(Failed):
     def __init__(self, message: str, *, epoch: int) -> None:
         super().__init__(message, nothing_done=True, away=False)
         self.epoch = epoch
-
-
-class Full(Exception):
-    """`IN_FLIGHT_MAX` requests to this datacenter are under way; nothing was sent."""
 
 
 class _Problem(msgspec.Struct):
@@ -148,7 +150,8 @@ class Attempts:
         on_outcome: Callable[[str, Outcome], None],
         on_user: OnUser = nobody_listens,
         transport: Transport | None = None,
-        in_flight_max: int = IN_FLIGHT_MAX,
+        events: ForwardingEvents | None = None,
+        in_flight_max: int = in_flight.CEILING,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -159,26 +162,28 @@ class Attempts:
         self._users_met = UsersMet(on_user, monotonic=monotonic)
         self._transport = transport or direct_transport()
         self._client = Client(self._transport)
-        self._in_flight_max = in_flight_max
         self._clock = clock
-        self._monotonic = monotonic
-        self._in_flight: Counter[str] = Counter()
-        self._hung: Counter[str] = Counter()
-        self._skip_until: dict[str, float] = {}
+        events = events or ForwardingEvents()
+        self._lanes = {
+            datacenter: Lane(datacenter, ceiling=in_flight_max, events=events, monotonic=monotonic)
+            for datacenter in self._urls
+        }
 
-    def skipping(self, datacenter: str) -> bool:
-        """Whether this datacenter failed so recently that asking again would only cost time."""
-        return self._monotonic() < self._skip_until.get(datacenter, 0.0)
+    def lane(self, datacenter: str) -> Lane:
+        """What is known of the way to this datacenter."""
+        return self._lanes[datacenter]
 
-    async def send(self, datacenter: str, asked: Outgoing, *, epoch: int, within_s: float) -> Answer:
+    async def send(
+        self, datacenter: str, asked: Outgoing, *, epoch: int, within_s: float, priority: Priority
+    ) -> Answer:
         """The datacenter's answer below 500.
 
         Raises: Failed, StaleEpoch, Full, ValueError (a target that is not `plain`).
         """
         asked = msgspec.structs.replace(asked, target=plain(asked.target))
-        if self._in_flight[datacenter] >= self._in_flight_max:
-            raise Full(f"{self._in_flight_max} requests to {datacenter} are under way")
-        self._in_flight[datacenter] += 1
+        lane = self._lanes[datacenter]
+        read = asked.method == "GET"
+        began = lane.enter(priority)
         try:
             async with asyncio.timeout(within_s):
                 got = await self._client.execute(
@@ -188,10 +193,15 @@ class Attempts:
                     asked.body or None,
                 )
         except (OSError, ReadError, WriteError, RemoteProtocolError) as error:
-            raise self._failure(datacenter, asked, error) from error
-        finally:
-            self._in_flight[datacenter] -= 1
-        self._hung[datacenter] = 0
+            raise self._failure(datacenter, asked, error, began) from error
+        except BaseException:
+            lane.gave_up(began, read=read)
+            raise
+        slug = slug_of(got.content) if got.status in _AWAY_STATUSES else ""
+        if got.status in _AWAY_STATUSES and slug not in _OWN_WORDS:
+            lane.broken()
+        else:
+            lane.answered(began, read=read, refused=slug == _OVERLOADED)
         return self._judged(datacenter, asked, got)
 
     async def aclose(self) -> None:
@@ -214,29 +224,27 @@ class Attempts:
         )
         return {**asked.headers, "massar-epoch": str(epoch), assertion.HEADER_NAME: signed}
 
-    def _failure(self, datacenter: str, asked: Outgoing, error: Exception) -> Failed:
+    def _failure(self, datacenter: str, asked: Outgoing, error: Exception, began: float) -> Failed:
+        lane = self._lanes[datacenter]
         # ConnectTimeout is a TimeoutError as well; any other ConnectionError of Python's own tells of a
         # connection that existed.
         if type(error) in {ConnectionError, ConnectTimeout}:
-            self._skip(datacenter, SKIP_AFTER_CONNECT_FAILURE_S)
+            lane.unreachable()
             self._met(datacenter, asked, Outcome.UNREACHABLE)
             return Failed(f"{datacenter} is unreachable", nothing_done=True, away=True)
         if isinstance(error, TimeoutError):
-            self._hung[datacenter] += 1
-            if self._hung[datacenter] >= HUNG_STREAK:
-                self._skip(datacenter, SKIP_AFTER_HUNG_S)
+            lane.hung(began, read=asked.method == "GET")
             self._met(datacenter, asked, Outcome.TIMEOUT)
             return Failed(f"{datacenter} does not answer in time", nothing_done=False, away=True)
+        lane.broken()
         self._met(datacenter, asked, Outcome.BROKEN)
-        return Failed(f"{datacenter} broke off: {type(error).__name__}", nothing_done=False, away=True)
+        broke_off = f"{datacenter} broke off: {type(error).__name__}"
+        return Failed(broke_off, nothing_done=False, away=True, in_passing=True)
 
     def _met(self, datacenter: str, asked: Outgoing, outcome: Outcome) -> None:
         self._on_outcome(datacenter, outcome)
         user = asked.target.partition("?")[0] if asked.method == "GET" else asked.subject
         self._users_met.note(datacenter, user, well=outcome is Outcome.OK)
-
-    def _skip(self, datacenter: str, for_s: float) -> None:
-        self._skip_until[datacenter] = self._monotonic() + for_s
 
     def _judged(self, datacenter: str, asked: Outgoing, got: FullResponse) -> Answer:
         headers = {name.lower(): value for name, value in got.headers.items()}
@@ -245,11 +253,12 @@ class Attempts:
             raise Failed(f"{datacenter} answered beyond every bound", nothing_done=False, away=False)
         if got.status >= 500:
             self._met(datacenter, asked, Outcome.ERROR)
-            nothing_done = got.status == 503 and _slug(got.content) in _NOTHING_DONE
+            nothing_done = got.status == 503 and slug_of(got.content) in _NOTHING_DONE
             raise Failed(
                 f"{datacenter} answered {got.status}",
                 nothing_done=nothing_done,
                 away=got.status in _AWAY_STATUSES,
+                in_passing=not nothing_done,
             )
         self._met(datacenter, asked, Outcome.OK)
         answer = Answer(
@@ -261,7 +270,7 @@ class Attempts:
             position=_position(headers.get("massar-position")),
             data_age_s=_seconds(headers.get("massar-data-age")),
         )
-        if got.status == 409 and _slug(got.content) == _STALE_EPOCH:
+        if got.status == 409 and slug_of(got.content) == _STALE_EPOCH:
             raise StaleEpoch(f"{datacenter} is at epoch {answer.epoch}", epoch=answer.epoch)
         return answer
 
@@ -277,7 +286,8 @@ def plain(target: str) -> str:
     return quote(target, safe=_SAFE)
 
 
-def _slug(content: bytes) -> str:
+def slug_of(content: bytes) -> str:
+    """The slug of a datacenter's problem, or nothing."""
     try:
         return _problem_decoder.decode(content).slug
     except msgspec.MsgspecError:

@@ -30,6 +30,23 @@ def render(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
 
 
+def shows(held: Position, needed: Position, *, switch: Position | None, settled: bool) -> bool:
+    """Whether what stands at `held` shows a write that was answered with the position `needed`.
+
+    `switch`: how far the timeline that ended last counts in the one that goes on. A write beyond it was done again on
+    the new timeline, under a position nobody was told: only what is `settled`, asked of the active datacenter after the
+    activation that ended the replay, is sure to show it.
+    """
+    if needed == NOWHERE:
+        return True
+    if held < needed:
+        return False
+    taken_over = switch is not None and switch[0] == needed[0] and needed <= switch
+    if held[0] > needed[0]:
+        return settled or taken_over
+    return taken_over or switch is None or switch[0] != needed[0]
+
+
 def lsn_from_postgres(text: str) -> int:
     """PostgreSQL's `0/3000148` as a number.
 

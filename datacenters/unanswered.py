@@ -7,6 +7,7 @@ Invariant: only `OutcomeUnknown` leaves open whether something was written; ever
     ├── Switching                the active datacenter is changing
     ├── Overloaded               too much is under way
     ├── OutcomeUnknown           sent, no answer: repeat with the same key
+    ├── PositionNotReached       nobody who answers a read shows the caller's write yet
     └── DatacentersUnavailable   nobody answered a read
 """
 
@@ -47,6 +48,12 @@ class OutcomeUnknown(ForwardingFailed):
     """The write was sent and may have happened; repeating it with the same key tells."""
 
     slug: ClassVar[str] = "outcome-unknown"
+
+
+class PositionNotReached(ForwardingFailed):
+    """Whoever answered this read does not show the write that the caller wants to see."""
+
+    slug: ClassVar[str] = "position-not-reached"
 
 
 class DatacentersUnavailable(ForwardingFailed):

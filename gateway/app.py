@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from litestar import Litestar, Response, route
+from litestar import Litestar, Request, Response, route
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -66,7 +66,7 @@ from routes import (
     timetables,
     tokens,
 )
-from routes.endpoint import Endpoint
+from routes.endpoint import Endpoint, Reads
 
 TAGS_MAX = 500_000
 
@@ -219,6 +219,7 @@ def _datacenters(
         assertion_key=read_private_key(settings.assertion_key_file),
         on_outcome=lambda datacenter, outcome: metrics.forwarded(datacenter, outcome.value),
         on_user=lambda datacenter, well: metrics.user(datacenter, well=well),
+        events=metrics.forwarding,
         clock=clock,
         monotonic=monotonic,
     )
@@ -326,14 +327,23 @@ def _litestar(
     )
 
 
-def _provided(**existing: Any) -> dict[str, Provide]:
+def _provided(reads: CachedReads, **existing: Any) -> dict[str, Provide]:
     def handing_over(part: Any) -> Callable[[], Any]:
         return lambda: part
 
-    return {
+    provided = {
         name: Provide(handing_over(part), use_cache=True, sync_to_thread=False)
         for name, part in existing.items()
     }
+    return provided | {"reads": Provide(_reads_of(reads), sync_to_thread=False)}
+
+
+def _reads_of(reads: CachedReads) -> Callable[..., Reads]:
+    def reads_of(request: Request[Any, Any, Any]) -> Reads:
+        caller = request.scope.get("user")
+        return reads if caller is None else reads.after(caller.not_before)
+
+    return reads_of
 
 
 def _options_handlers() -> list[HTTPRouteHandler]:

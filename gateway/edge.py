@@ -20,6 +20,7 @@ from auth.verified import Verified
 from cache.memory import Held
 from cache.reading import Event
 from datacenters.directory import Directory
+from datacenters.position import parse
 from gateway.hot_routes import HotRoutes
 from gateway.logs import AccessLog
 from gateway.metrics import Metrics
@@ -105,7 +106,7 @@ class Edge:
             return None
         endpoint, path = found
         query = scope["query_string"]
-        authorization = if_none_match = None
+        authorization = if_none_match = position = None
         header_bytes = 0
         for name, value in scope["headers"]:
             header_bytes += len(name) + len(value)
@@ -114,17 +115,25 @@ class Edge:
                 authorization = value if authorization is None else authorization + b"," + value
             elif name == b"if-none-match":
                 if_none_match = value if if_none_match is None else if_none_match + b"," + value
+            elif name == b"massar-position":
+                position = value if position is None else position + b"," + value
         if header_bytes > self._header_bytes_max or len(scope["path"]) + len(query) > self._target_bytes_max:
             return None
         now = self._clock()
         try:
-            held = self._permitted(endpoint, path, query, authorization, now)
+            held = self._permitted(endpoint, path, query, authorization, position, now)
         except Exception:  # noqa: BLE001 - every refusal is made inside, where its problem is rendered
             return None
         return None if held is None else self._answer(endpoint.path, method, held, if_none_match, now)
 
     def _permitted(
-        self, endpoint: Endpoint, path: dict[str, str], query: bytes, authorization: bytes | None, now: float
+        self,
+        endpoint: Endpoint,
+        path: dict[str, str],
+        query: bytes,
+        authorization: bytes | None,
+        position: bytes | None,
+        now: float,
     ) -> Held | None:
         """The entry this caller may be shown at once, or None. Raises: every refusal of auth and limits."""
         principal = self._verified.check(authorization, now)
@@ -141,8 +150,9 @@ class Edge:
             facts=facts,
         )
         held = None if params is None else self._reads.peek(endpoint.read, params, now)
-        if held is not None:
-            self._rate_limit.admit(principal.subject)
+        if held is None or (position is not None and held.entry.position < parse(position.decode("ascii"))):
+            return None
+        self._rate_limit.admit(principal.subject)
         return held
 
     def _answer(

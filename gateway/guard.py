@@ -15,10 +15,13 @@ from litestar.handlers import BaseRouteHandler
 from auth.access import Rule, admit_role, allow, needs_facts
 from auth.refusals import NotFound, TokenInvalid
 from auth.verified import Verified
+from datacenters.position import NOWHERE, Position, parse
 from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY, ROUTE_KEY
 from gateway.rate_limit import RateLimit
 from gateway.relations import Relations
-from routes.endpoint import Caller, Endpoint, path_names_something
+from routes.endpoint import BadRequest, Caller, Endpoint, path_names_something
+
+POSITION_HEADER = "massar-position"
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 
@@ -68,4 +71,16 @@ class Guard:
             relation=relation,
             language=scope[LANGUAGE_KEY],
             request_id=scope[REQUEST_ID_KEY],
+            not_before=_not_before(connection) if endpoint.reads else NOWHERE,
         )
+
+
+def _not_before(connection: Connection) -> Position:
+    """The position of a write that is to be seen. Raises: BadRequest, for to pass it over would break the promise."""
+    given = connection.headers.getall(POSITION_HEADER, [])
+    if not given:
+        return NOWHERE
+    try:
+        return parse(",".join(given))
+    except ValueError:
+        raise BadRequest("Massar-Position") from None

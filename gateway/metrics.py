@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from datacenters.breaker import State
+from datacenters.forwarding_events import ForwardingEvents
+from datacenters.in_flight import Priority
 
 FLUSH_INTERVAL_S = 0.25
 
@@ -43,6 +47,7 @@ class Metrics:
             registry=registry,
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
         )
+        self.forwarding = ForwardingMetrics(registry)
         self._pending: dict[tuple[str, str, int], int] = {}
         self._pending_cache: dict[str, int] = {}
         self._flush_at: asyncio.TimerHandle | None = None
@@ -83,3 +88,63 @@ class Metrics:
         events, self._pending_cache = self._pending_cache, {}
         for event, times in events.items():
             self._cache.labels(event).inc(times)
+
+
+class ForwardingMetrics(ForwardingEvents):
+    """What the forwarder of one worker does. A gauge is the sum over the workers that live."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._repeats = Counter(
+            "massar_forward_repeats",
+            "Requests sent once more: to the same datacenter, or a read to the other one.",
+            ["datacenter", "kind"],
+            registry=registry,
+        )
+        self._hedges = Counter(
+            "massar_hedges",
+            "Second reads sent beside a slow first one, and how many of them answered first.",
+            ["datacenter", "result"],
+            registry=registry,
+        )
+        self._shed = Counter(
+            "massar_shed",
+            "Requests refused unsent because too much is under way to the datacenter.",
+            ["datacenter", "priority"],
+            registry=registry,
+        )
+        self._breaker = _gauge(
+            "massar_breaker_workers", "Workers whose breaker stands so.", ["datacenter", "state"], registry
+        )
+        self._limit = _gauge(
+            "massar_in_flight_limit", "Requests that may be under way at once.", ["datacenter"], registry
+        )
+        self._in_flight = _gauge("massar_in_flight", "Requests under way.", ["datacenter"], registry)
+
+    def repeated(self, datacenter: str, kind: str) -> None:
+        """Count one repeat."""
+        self._repeats.labels(datacenter, kind).inc()
+
+    def hedged(self, datacenter: str, *, won: bool) -> None:
+        """Count one hedge, or one that won."""
+        self._hedges.labels(datacenter, "won" if won else "sent").inc()
+
+    def breaker(self, datacenter: str, state: State) -> None:
+        """Note this worker's breaker."""
+        for each in State:
+            self._breaker.labels(datacenter, each.value).set(float(each is state))
+
+    def limit(self, datacenter: str, limit: int) -> None:
+        """Note this worker's limit."""
+        self._limit.labels(datacenter).set(limit)
+
+    def in_flight(self, datacenter: str, count: int) -> None:
+        """Note how many this worker has under way."""
+        self._in_flight.labels(datacenter).set(count)
+
+    def shed(self, datacenter: str, priority: Priority) -> None:
+        """Count one refusal."""
+        self._shed.labels(datacenter, priority.value).inc()
+
+
+def _gauge(name: str, documentation: str, labels: list[str], registry: CollectorRegistry) -> Gauge:
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="livesum")

@@ -43,9 +43,10 @@ _QUERY_SCHEMAS: dict[str, dict[str, Any]] = {
     "date": {"type": "string", "format": "date"},
     "id": {"type": "string", "pattern": _ID_PATTERN},
 }
+_POSITION_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,10}-[0-9]{1,20}$"}
 _ALWAYS = ("uri-too-long", "headers-too-large", "overloaded")
 _SIGNED_IN = ("token-missing", "token-invalid", "token-expired", "session-ended", "rate-limited")
-_READ = ("datacenters-unavailable", "denials-unavailable")
+_READ = ("datacenters-unavailable", "position-not-reached", "bad-request", "denials-unavailable")
 _RELATED = ("not-found", "relations-unavailable")
 _BODY = ("bad-request", "request-timeout", "body-too-large", "unsupported-media-type")
 _IDEMPOTENT = (
@@ -173,7 +174,7 @@ def _header_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                 "example": "6f1d2c3b-0001",
             }
         )
-    if endpoint.read is not None or endpoint.conditional:
+    if endpoint.reads:
         found.append(
             {
                 "name": "If-None-Match",
@@ -181,6 +182,17 @@ def _header_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                 "required": False,
                 "description": "The ETag held; 304 when it still is the one.",
                 "schema": {"type": "string", "pattern": '^"[A-Za-z0-9_-]{1,64}"$'},
+            }
+        )
+        found.append(
+            {
+                "name": "Massar-Position",
+                "in": "header",
+                "required": False,
+                "description": "From the answer to a write: what is read shows that write, or is 503 "
+                "`position-not-reached`.",
+                "schema": _POSITION_SCHEMA,
+                "example": "1-50331976",
             }
         )
     return found
@@ -193,11 +205,11 @@ def problems_of(endpoint: Endpoint) -> tuple[str, ...]:
         slugs += _SIGNED_IN
         if len(RULES[endpoint.rule]) < len(TITLES):
             slugs.append("role-not-allowed")
-    if endpoint.read is not None or endpoint.conditional:
+    if endpoint.reads:
         slugs += _READ
     if endpoint.rule not in (Rule.OPEN, Rule.ANY_PRINCIPAL, Rule.TEACHER_SELF) or endpoint.with_facts:
         slugs += _RELATED
-    if endpoint.conditional or endpoint.read is not None:
+    if endpoint.reads:
         slugs.append("not-found")
     if endpoint.query:
         slugs.append("bad-request")
@@ -224,12 +236,20 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
             "application/json": {"schema": references[endpoint.answer], "example": endpoint.example}
         }
     responses: dict[str, Any] = {str(endpoint.status): success}
-    if endpoint.read is not None or endpoint.conditional:
+    if endpoint.reads:
         success["headers"] = {
             "ETag": {"description": "Of these bytes.", "schema": {"type": "string"}},
             **headers,
         }
         responses["304"] = {"description": "The phone holds these bytes already."}
+    if endpoint.idempotent:
+        success["headers"] = {
+            "Massar-Position": {
+                "description": "Opaque; sent back with a read, it makes that read show this write.",
+                "schema": _POSITION_SCHEMA,
+            },
+            **headers,
+        }
     by_status: dict[int, list[str]] = {}
     for slug in problems_of(endpoint):
         by_status.setdefault(PROBLEMS[slug].status, []).append(slug)

@@ -8,8 +8,10 @@ signature, time and nonce hold.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -100,10 +102,35 @@ class PrivateListener:
         return 204
 
 
+class _Workers(MultiProcessCollector):
+    """Sums what all workers wrote, without the gauges of those that have ended: the server tells of no worker's end."""
+
+    def __init__(self, registry: CollectorRegistry, folder: str) -> None:
+        super().__init__(registry, path=folder)  # type: ignore[no-untyped-call]  # the library's own gap
+        self._folder = Path(folder)
+
+    def collect(self) -> Any:
+        for path in self._folder.glob("gauge_live*_*.db"):
+            pid = path.stem.rpartition("_")[2]
+            if pid.isdigit() and not _lives(int(pid)):
+                path.unlink(missing_ok=True)
+        return super().collect()  # type: ignore[no-untyped-call]  # the library's own gap
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def workers_registry(metrics_dir: str) -> CollectorRegistry:
     """A registry that sums what all workers wrote into the shared folder."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=metrics_dir)  # type: ignore[no-untyped-call]  # the library's own gap
+    _Workers(registry, metrics_dir)
     return registry
 
 

@@ -23,8 +23,9 @@ from cache.store import Cache
 from datacenters.attempts import Answer
 from datacenters.directory import Directory
 from datacenters.forwarding import Forwarder
+from datacenters.position import NOWHERE, Position
 from datacenters.unanswered import DatacentersUnavailable
-from routes.endpoint import Answered, CachedRead, Calendar, Source
+from routes.endpoint import Answered, CachedRead, Calendar, Reads, Source
 
 # Fresh for no time: a standby's answer is shown to who waited for it and never kept.
 FROM_STANDBY_MAX_AGE_S = 0.0
@@ -112,8 +113,14 @@ class CachedReads:
             return None
         return self._cache.peek(_key(read, read.source(params)).text, now)
 
-    async def read(self, read: CachedRead, params: Mapping[str, str]) -> Answered:
-        """The bytes of one view.
+    def after(self, position: Position) -> Reads:
+        """These reads for a caller who wants to see the write that was answered with `position`."""
+        return self if position == NOWHERE else _ReadsAfter(self, position)
+
+    async def read(
+        self, read: CachedRead, params: Mapping[str, str], *, not_before: Position = NOWHERE
+    ) -> Answered:
+        """The bytes of one view, showing the write that was answered with the position `not_before`.
 
         Raises: NotFound, DenialsUnavailable, AnswerUnusable and the forwarder's errors.
         """
@@ -124,7 +131,7 @@ class CachedReads:
 
         async def fetch(previous: Entry | None) -> Fetched:
             held_etag = previous.origin_etag if previous is not None else None
-            answer = await self._ask(source.target, held_etag)
+            answer = await self._ask(source.target, held_etag, not_before)
             unchanged = answer.status == 304 and held_etag is not None
             body = b"" if unchanged else self._checked(read, answer)
             standby = answer.from_standby
@@ -140,7 +147,9 @@ class CachedReads:
                 max_age_s=FROM_STANDBY_MAX_AGE_S if standby else None,
             )
 
-        reading = await self._cache.read(key, policy=read.freshness, tags=source.tags, fetch=fetch)
+        reading = await self._cache.read(
+            key, policy=read.freshness, tags=source.tags, fetch=fetch, not_before=not_before
+        )
         return self._answered(reading)
 
     @property
@@ -149,9 +158,9 @@ class CachedReads:
         away_s = self._clock() - self._away_at
         return "survival" if 0 <= away_s < AWAY_REMEMBERED_S else self._directory.mode.value
 
-    async def _ask(self, target: str, held_etag: str | None) -> Answer:
+    async def _ask(self, target: str, held_etag: str | None, not_before: Position) -> Answer:
         try:
-            answer = await self._forwarder.read(target, if_none_match=held_etag)
+            answer = await self._forwarder.read(target, if_none_match=held_etag, not_before=not_before)
         except DatacentersUnavailable as error:
             if error.datacenters_away:
                 self._away_at = self._clock()
@@ -160,9 +169,9 @@ class CachedReads:
         return answer
 
     def _may_fill(self) -> bool:
-        # While a move is under way nobody knows yet which history counts.
+        # While a move is under way, or one was heard of, nobody knows yet which history counts.
         record = self._directory.record
-        return record is not None and record.serving is not None
+        return record is not None and record.serving is not None and not self._directory.behind
 
     def _checked(self, read: CachedRead, answer: Answer) -> bytes:
         if answer.status == 404:
@@ -200,6 +209,20 @@ class CachedReads:
             data_age_s=data_age_s,
             outcome=str(state),
         )
+
+
+class _ReadsAfter:
+    """Reads that all show one write; the calendar, which nobody writes through here, as it is."""
+
+    def __init__(self, reads: CachedReads, position: Position) -> None:
+        self._reads = reads
+        self._position = position
+
+    async def calendar(self) -> Calendar:
+        return await self._reads.calendar()
+
+    async def read(self, read: CachedRead, params: Mapping[str, str]) -> Answered:
+        return await self._reads.read(read, params, not_before=self._position)
 
 
 def _key(read: CachedRead, source: Source) -> CacheKey:

@@ -19,6 +19,7 @@ from cache.reading import Fetched
 from cache.store import Cache
 from datacenters.attempts import Answer
 from datacenters.forwarding import Forwarder
+from datacenters.in_flight import Priority
 
 _decode = msgspec.json.Decoder(Facts).decode
 _encode = msgspec.json.Encoder().encode
@@ -57,7 +58,9 @@ class Relations:
             return known
 
         async def fetch(_previous: Entry | None) -> Fetched:
-            answer = await self._forwarder.read(f"/v1/people/{subject}/relations?view=gateway")
+            answer = await self._forwarder.read(
+                f"/v1/people/{subject}/relations?view=gateway", priority=Priority.RELATION
+            )
             if not self._recent(answer):
                 raise RelationsUnavailable
             if answer.status == 404:

@@ -17,6 +17,7 @@ from auth.access import Rule
 from auth.principal import Facts, Principal, Relation
 from auth.refusals import NotFound
 from cache.policy import Policy
+from datacenters.position import NOWHERE, Position
 from routes.problems import ProblemDetails
 
 QUERY_PARAMETERS_MAX = 16
@@ -159,15 +160,24 @@ class Endpoint(msgspec.Struct, frozen=True):
     example: Any = None
     body_example: Any = None
 
+    @property
+    def reads(self) -> bool:
+        """Whether it answers what was read through the cache: one entry, or several put together."""
+        return self.read is not None or self.conditional
+
 
 class Caller(msgspec.Struct, frozen=True):
-    """A principal with what the guard has established about this request."""
+    """A principal with what the guard has established about this request.
+
+    `not_before`: the position of the write that the caller wants to see in what he reads.
+    """
 
     principal: Principal
     facts: Facts | None
     relation: Relation | None
     language: str
     request_id: str
+    not_before: Position = NOWHERE
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -188,6 +188,13 @@ PROBLEMS: dict[str, Problem] = {
         "Datacenters unreachable",
         "later",
     ),
+    "position-not-reached": Problem(
+        503,
+        "Votre écriture n'est pas encore visible",
+        "لم تظهر كتابتكم بعد",
+        "Your write does not show yet",
+        "later",
+    ),
     "relations-unavailable": Problem(
         503,
         "Droits d'accès momentanément invérifiables",

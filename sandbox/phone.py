@@ -1,10 +1,12 @@
 """A phone as the app teams should build it: it knows every site's address and rotates on a failed connection.
 
-Invariant: a read is repeated at the next address; a write is repeated only under the same Idempotency-Key.
+Invariant: a read is repeated at the next address; a write is repeated only under the same Idempotency-Key. What waits
+and asks again is `sandbox/sending.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ import msgspec
 
 CONNECT_WAIT_S = 1.0
 ANSWER_WAIT_S = 6.0
+SIGNING_IN = "/v1/auth/tokens"
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -54,7 +57,10 @@ class NoAnswer(Exception):
 
 
 class Phone:
-    """One signed-in phone. `gateways` maps site names to base addresses, the first choice first."""
+    """One phone. `gateways` maps site names to base addresses, the first choice first.
+
+    `positions` holds, by the resource that was written, the last `Massar-Position` heard, the newest last.
+    """
 
     def __init__(self, account: Account, gateways: Mapping[str, str], *, language: str = "fr") -> None:
         self.account = account
@@ -62,6 +68,9 @@ class Phone:
         self._at = 0
         self._access_token = ""
         self.refresh_token = ""
+        self.signed_in = asyncio.Event()
+        self._renewing = asyncio.Lock()
+        self.positions: dict[str, str] = {}
         self.device_id = secrets.token_hex(8)
         self._language = language
         self._client = httpx.AsyncClient(
@@ -75,6 +84,11 @@ class Phone:
     def site(self) -> str:
         """The site this phone talks to now."""
         return self._gateways[self._at][0]
+
+    def leave(self, site: str) -> None:
+        """Talk to the next site from now on, unless somebody has left `site` already."""
+        if self.site == site:
+            self._at = (self._at + 1) % len(self._gateways)
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -107,8 +121,12 @@ class Phone:
         return told
 
     async def get(self, path: str, *, if_none_match: str | None = None) -> Told:
-        """Read `path`."""
-        return await self.send("GET", path, headers={"if-none-match": if_none_match} if if_none_match else {})
+        """Read `path`, this phone's own writes included."""
+        headers = {"if-none-match": if_none_match} if if_none_match else {}
+        position = self._position_for(path)
+        if position is not None:
+            headers["massar-position"] = position
+        return await self.send("GET", path, headers=headers)
 
     async def put(self, path: str, payload: Any, *, key: str | None = None) -> Told:
         """Write `payload` to `path` under one key, whichever site takes it."""
@@ -117,27 +135,55 @@ class Phone:
         )
 
     async def send(
-        self, method: str, path: str, *, payload: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        payload: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Told:
-        """Send one request, rotating once around the addresses on failed connections. Raises: NoAnswer."""
-        sent = {"accept-language": self._language, **(headers or {})}
+        """Send one request, rotating once around the addresses on failed connections; a token that ran out is renewed.
+
+        Raises: NoAnswer.
+        """
+        content = msgspec.json.encode(payload) if payload is not None else content
+        token = self._access_token
+        told = await self._around(method, path, content, headers or {})
+        if told.status == 401 and not path.startswith(SIGNING_IN):
+            if told.slug != "token-expired":
+                self._signed_out(token)
+            elif self.refresh_token and await self._renewed(token):
+                told = await self._around(method, path, content, headers or {})
+        if method != "GET" and told.status < 300 and "massar-position" in told.headers:
+            self.note_position(resource_of(path), told.headers["massar-position"])
+        return told
+
+    def note_position(self, resource: str, position: str) -> None:
+        """Note what a write was answered with as the newest."""
+        self.positions.pop(resource, None)
+        self.positions[resource] = position
+
+    async def _around(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> Told:
+        sent = {"accept-language": self._language, **headers}
         if self._access_token:
             sent["authorization"] = f"Bearer {self._access_token}"
-        content = None
-        if payload is not None:
-            content = msgspec.json.encode(payload)
+        if content is not None:
             sent["content-type"] = "application/json"
         started = time.perf_counter()
         failure: httpx.TransportError | None = None
+        first = self._at
         for turn in range(len(self._gateways)):
-            site, base = self._gateways[self._at]
+            site, base = self._gateways[(first + turn) % len(self._gateways)]
             try:
                 response = await self._client.request(method, base + path, headers=sent, content=content)
+                body = _decoded(response)
             except httpx.TransportError as error:
                 failure = error
-                self._at = (self._at + 1) % len(self._gateways)
+                self.leave(site)
                 continue
-            body = _decoded(response)
             return Told(
                 status=response.status_code,
                 headers=dict(response.headers),
@@ -148,10 +194,36 @@ class Phone:
             )
         raise NoAnswer(type(failure).__name__)
 
+    async def _renewed(self, token: str) -> bool:
+        """Whether there is another access token than `token` now; one refresh serves all who wait for it."""
+        async with self._renewing:
+            if self._access_token != token:
+                return True
+            told = await self.refresh()
+            if told.status == 401:
+                self._signed_out(token)
+            return told.status == 200
+
+    def _signed_out(self, token: str) -> None:
+        """Note that this access token is of no more use; another one may be held by now."""
+        if self._access_token == token:
+            self.signed_in.clear()
+
+    def _position_for(self, path: str) -> str | None:
+        own = [at for resource, at in self.positions.items() if path.startswith(resource)]
+        newest = next(reversed(self.positions.values()), None)
+        return own[-1] if own else newest
+
     def _keep(self, told: Told) -> None:
         if told.status == 200:
             self._access_token = told.body["access_token"]
             self.refresh_token = told.body["refresh_token"]
+            self.signed_in.set()
+
+
+def resource_of(path: str) -> str:
+    """What a write to `path` changes: a gradebook for its entries, else what the path names."""
+    return path.removesuffix("/entries")
 
 
 def _decoded(response: httpx.Response) -> Any:

@@ -31,7 +31,6 @@ UNMIRRORED = {
     "auth/migrations/versions/r0001_accounts.py": "run by every migration in tests/auth/test_migrations.py",
     "sandbox/demo.py": "is a test itself: `make demo` fails when a step does",
     "sandbox/load.py": "is the demo's own load",
-    "sandbox/phone.py": "is the demo's and the journeys' own phone",
 }
 # Where the environment is read; everything below gets what it needs as an argument.
 ENTRY_POINTS = {
@@ -61,10 +60,12 @@ WITHOUT_SLUG = {
     "cache.sealing.SealBroken": "a miss",
     "cache.valkey.CacheUnavailable": "a miss",
     "datacenters.attempts.Failed": "the forwarder says what it means",
-    "datacenters.attempts.Full": "the forwarder says Overloaded",
     "datacenters.attempts.StaleEpoch": "the forwarder reads the record again",
     "datacenters.feeds._Behind": "the feed lists again",
     "datacenters.hook.HookFailed": "the director runs the hook again",
+    "datacenters.forwarding._KeptBack": "the forwarder reads the record again",
+    "datacenters.forwarding._NotShown": "the forwarder says PositionNotReached",
+    "datacenters.lane.Full": "the forwarder says Overloaded",
     "datacenters.promotion.PromotionFailed": "the director tries again",
     "datacenters.replay.Mismatch": "the record is parked",
     "datacenters.replay.ReplayFailed": "the director tries again",

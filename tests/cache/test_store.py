@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from cache import policy, store
 from cache.cache_key import CacheKey
 from cache.coalescing import Overloaded
-from cache.entries import Entry
+from cache.entries import NOWHERE, Entry, Position
 from cache.generations import EVERYTHING, Generations
 from cache.memory import MemoryTier
 from cache.policy import RELATIONS, N, Policy, S, X
@@ -37,8 +37,15 @@ def origin() -> Datacenter:
     return Datacenter(b"first")
 
 
-async def read(world: World, origin: Datacenter, each: Policy = S, tag: str = TAG) -> Reading:
-    return await world.cache.read(KEY, policy=each, tags=(tag,), fetch=origin.fetch)
+async def read(
+    world: World,
+    origin: Datacenter,
+    each: Policy = S,
+    tag: str = TAG,
+    *,
+    not_before: Position = NOWHERE,
+) -> Reading:
+    return await world.cache.read(KEY, policy=each, tags=(tag,), fetch=origin.fetch, not_before=not_before)
 
 
 # Hits and misses
@@ -166,6 +173,50 @@ def test_tier_2_without_a_sealer_is_refused(tier: ValkeyTier) -> None:
             clock=lambda: NOW,
             valkey=tier,
         )
+
+
+# Readers who want to see a write
+
+
+async def test_an_entry_from_before_the_write_is_fetched_again_and_its_successor_kept(
+    world: World, origin: Datacenter
+) -> None:
+    await read(world, origin)
+    assert (await read(world, origin, not_before=(1, 100))).state is State.HIT
+    origin.now(b"second", position=(1, 101))
+    assert (await read(world, origin, not_before=(1, 101))).entry.body == b"second"
+    assert (await read(world, origin, not_before=(1, 101))).state is State.HIT
+    assert (await read(world, origin)).entry.body == b"second"
+    assert origin.asked == 2
+
+
+async def test_who_wants_to_see_a_write_does_not_wait_for_a_fill_from_before_it(
+    world: World, origin: Datacenter
+) -> None:
+    origin.gate = asyncio.Event()
+    before = asyncio.create_task(read(world, origin))
+    await origin.entered.wait()
+    origin.now(b"second", position=(1, 101))
+    after = asyncio.create_task(read(world, origin, not_before=(1, 101)))
+    await eventually(lambda: origin.asked == 2, within_s=1)
+    origin.gate.set()
+    assert (await before).entry.body == b"first"
+    assert (await after).entry.body == b"second"
+
+
+@pytest.mark.parametrize("error", [Switching(), Away()])
+async def test_nothing_from_before_the_write_stands_in_for_a_failed_fetch(
+    world: World, origin: Datacenter, error: Exception
+) -> None:
+    await read(world, origin)
+    origin.error = error
+    world.clock.now += 61
+    assert (await read(world, origin, not_before=(1, 100))).state is State.STALE
+    with pytest.raises(type(error)):
+        await read(world, origin, not_before=(1, 101))
+    world.clock.now += HOUR_S
+    with pytest.raises(type(error)):
+        await read(world, origin, not_before=(1, 101))
 
 
 # Failures of the fetch

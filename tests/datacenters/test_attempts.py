@@ -14,7 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datacenters import attempts
-from datacenters.attempts import Answer, Attempts, Failed, Full, Outcome, Outgoing, StaleEpoch
+from datacenters.attempts import Answer, Attempts, Failed, Outcome, Outgoing, StaleEpoch
+from datacenters.breaker import HUNG_STREAK, OPEN_AFTER_UNREACHABLE_S, State
+from datacenters.forwarding_events import ForwardingEvents
+from datacenters.in_flight import Priority
+from datacenters.lane import Full
 from datacenters.sites import Site
 from tests.datacenters.origin import CUT, CUT_IN_BODY, HANG, Origin, Reply, origins, problem, verified
 
@@ -29,9 +33,28 @@ def asked(method: str = "PUT", target: str = "/v1/x", body: bytes = b'{"a":1}', 
     )
 
 
+class Events(ForwardingEvents):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, State]] = []
+        self.shed_of: list[tuple[str, Priority]] = []
+        self.under_way: list[tuple[str, int]] = []
+
+    def breaker(self, datacenter: str, state: State) -> None:
+        self.states.append((datacenter, state))
+
+    def shed(self, datacenter: str, priority: Priority) -> None:
+        self.shed_of.append((datacenter, priority))
+
+    def in_flight(self, datacenter: str, count: int) -> None:
+        self.under_way.append((datacenter, count))
+
+
 class World:
     def __init__(self, origin: Origin, **options: Any) -> None:
         self.origin = origin
+        self.events = Events()
         self.now = 0.0
         self.outcomes: list[tuple[str, Outcome]] = []
         self.users: list[tuple[str, bool]] = []
@@ -41,13 +64,26 @@ class World:
             assertion_key=KEY,
             on_outcome=lambda datacenter, outcome: self.outcomes.append((datacenter, outcome)),
             on_user=lambda datacenter, well: self.users.append((datacenter, well)),
+            events=self.events,
             clock=lambda: NOW,
             monotonic=lambda: self.now,
             **options,
         )
 
-    async def send(self, outgoing: Outgoing | None = None, *, within_s: float = 2.0) -> Answer:
-        return await self.attempts.send("rabat", outgoing or asked(), epoch=3, within_s=within_s)
+    async def send(
+        self,
+        outgoing: Outgoing | None = None,
+        *,
+        within_s: float = 2.0,
+        priority: Priority = Priority.WRITE,
+    ) -> Answer:
+        return await self.attempts.send(
+            "rabat", outgoing or asked(), epoch=3, within_s=within_s, priority=priority
+        )
+
+    @property
+    def skipping(self) -> bool:
+        return not self.attempts.lane("rabat").admits_reads()
 
 
 @asynccontextmanager
@@ -285,12 +321,12 @@ async def test_a_cancelled_caller_gives_its_place_back() -> None:
 async def test_after_a_connect_failure_it_is_skipped_for_a_moment() -> None:
     async with world() as at:
         await at.origin.stop()
-        assert not at.attempts.skipping("rabat")
+        assert not at.skipping
         with pytest.raises(Failed):
             await at.send()
-        assert at.attempts.skipping("rabat")
-        at.now = attempts.SKIP_AFTER_CONNECT_FAILURE_S
-        assert not at.attempts.skipping("rabat")
+        assert at.skipping
+        at.now = OPEN_AFTER_UNREACHABLE_S
+        assert not at.skipping
 
 
 async def test_a_streak_of_silence_is_skipped_and_an_answer_ends_the_streak() -> None:
@@ -300,11 +336,11 @@ async def test_a_streak_of_silence_is_skipped_and_an_answer_ends_the_streak() ->
             with pytest.raises(Failed):
                 await at.send(within_s=0.05)
         await at.send()
-        for _ in range(attempts.HUNG_STREAK):
-            assert not at.attempts.skipping("rabat")
+        for _ in range(HUNG_STREAK):
+            assert not at.skipping
             with pytest.raises(Failed):
                 await at.send(within_s=0.05)
-        assert at.attempts.skipping("rabat")
+        assert at.skipping
 
 
 async def test_an_answer_beyond_the_bound_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,3 +382,77 @@ async def test_every_kind_of_failure_is_one_a_user_met() -> None:
         with pytest.raises(Failed):
             await at.send(asked("GET", "/v1/d", b""))
         assert [well for _, well in at.users] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("reply", "counts"),
+    [
+        (Reply(status=502), True),
+        (Reply(status=503, body=b"<html>"), True),
+        (problem(503, "records-unavailable"), True),
+        (problem(503, "read-only"), False),
+        (problem(503, "switching"), False),
+        (problem(503, "overloaded"), False),
+        (problem(504, "outcome-unknown"), False),
+        (problem(500, "internal"), False),
+        (CUT, True),
+    ],
+)
+async def test_a_datacenter_that_answers_for_itself_is_not_skipped(reply: Reply, counts: bool) -> None:
+    async with world() as at:
+        at.origin.reply(reply)
+        for _ in range(10):
+            with pytest.raises(Failed):
+                await at.send()
+        assert at.skipping is counts
+
+
+async def test_the_way_is_open_again_only_after_an_answer() -> None:
+    async with world() as at:
+        await at.origin.stop()
+        with pytest.raises(Failed):
+            await at.send()
+        await at.origin.start()
+        at.now = 1.0
+        assert at.attempts.lane("rabat").begin_read()
+        assert at.skipping
+        await at.send(asked("GET", body=b""))
+        assert not at.skipping
+        assert [state for _, state in at.events.states] == [
+            State.CLOSED,
+            State.OPEN,
+            State.HALF_OPEN,
+            State.CLOSED,
+        ]
+
+
+async def test_a_trial_whose_asker_leaves_is_anybodys_again() -> None:
+    async with world() as at:
+        await at.origin.stop()
+        with pytest.raises(Failed):
+            await at.send()
+        await at.origin.start()
+        at.now = 1.0
+        at.origin.reply(HANG)
+        assert at.attempts.lane("rabat").begin_read()
+        trial = asyncio.create_task(at.send(asked("GET", body=b"")))
+        await at.origin.arrived.wait()
+        assert at.skipping
+        trial.cancel()
+        await asyncio.gather(trial, return_exceptions=True)
+        assert not at.skipping
+
+
+async def test_reads_give_way_to_relations_and_both_to_writes() -> None:
+    async with world(in_flight_max=10) as at:
+        at.origin.reply(HANG)
+        waiting = [asyncio.create_task(at.send(priority=Priority.READ)) for _ in range(12)]
+        waiting += [asyncio.create_task(at.send(priority=Priority.RELATION)) for _ in range(4)]
+        waiting += [asyncio.create_task(at.send(priority=Priority.WRITE)) for _ in range(3)]
+        await asyncio.sleep(0)
+        shed = [priority for _, priority in at.events.shed_of]
+        assert [shed.count(kind) for kind in (Priority.READ, Priority.RELATION, Priority.WRITE)] == [5, 2, 2]
+        at.origin.released.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert len(at.origin.seen) == 10
+        assert at.events.under_way[-1] == ("rabat", 0)

@@ -112,6 +112,21 @@ async def test_a_warm_hit_calls_little_and_neither_json_nor_litestar(shared: Wor
     assert 0 < len(ours) <= WARM_CALLS_MAX, "\n".join(ours)
 
 
+async def test_a_warm_hit_that_shows_the_callers_write_costs_little_more(shared: World) -> None:
+    scope = await warmed(shared)
+    scope["headers"] = [*scope["headers"], (b"massar-position", b"1-1000")]
+    frames: list[str] = []
+
+    def watch(frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call" and "/tests/" not in frame.f_code.co_filename:
+            frames.append(frame.f_code.co_qualname)
+
+    start, _ = drive(shared, scope, during=lambda: sys.setprofile(watch))
+    assert start["status"] == 200
+    print(f"\na warm hit with a position: {len(frames)} Python calls")
+    assert 0 < len(frames) <= WARM_CALLS_MAX, "\n".join(frames)
+
+
 async def test_a_warm_answer_is_the_cold_one_again(world: World) -> None:
     cold = await world.get(GRADES, PUPIL)
     warm = await world.get(GRADES, PARENT)  # another principal: his facts are cold, the entry is not

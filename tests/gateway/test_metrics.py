@@ -20,6 +20,8 @@ from tests.waiting import eventually
 
 WORKER = """
 import asyncio, sys
+from datacenters.breaker import State
+from datacenters.in_flight import Priority
 from gateway.metrics import Metrics
 async def work(times):
     metrics = Metrics()
@@ -32,7 +34,18 @@ async def work(times):
     metrics.user("marrakech", well=False)
     metrics.forwarded("marrakech", "unreachable")
     metrics.event("internal_error")
+    metrics.forwarding.repeated("rabat", "retry")
+    metrics.forwarding.hedged("rabat", won=False)
+    metrics.forwarding.hedged("rabat", won=True)
+    metrics.forwarding.shed("rabat", Priority.READ)
+    metrics.forwarding.breaker("rabat", State.CLOSED)
+    metrics.forwarding.breaker("rabat", State.OPEN if times == 4 else State.CLOSED)
+    metrics.forwarding.limit("rabat", 10 * times)
+    metrics.forwarding.in_flight("rabat", times)
     metrics.flush()
+    if "stay" in sys.argv:
+        print("counted", flush=True)
+        sys.stdin.read()
 asyncio.run(work(int(sys.argv[1])))
 """
 
@@ -51,6 +64,40 @@ def test_counts_of_two_processes_are_one_sum(tmp_path: Path) -> None:
     assert 'massar_events_total{event="internal_error"} 2.0' in text
     assert 'massar_request_seconds_count{route="/v1/me"} 7.0' in text
     assert outcomes_of(registry) == {"rabat": {"ok": 7, "failed": 2}, "marrakech": {"ok": 0, "failed": 2}}
+
+
+def test_gauges_are_summed_over_the_workers_that_live(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(times), "stay"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for times in (3, 4)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"counted\n"
+    registry = workers_registry(str(tmp_path))
+    text = generate_latest(registry).decode()
+    assert 'massar_breaker_workers{datacenter="rabat",state="closed"} 1.0' in text
+    assert 'massar_breaker_workers{datacenter="rabat",state="open"} 1.0' in text
+    assert 'massar_in_flight_limit{datacenter="rabat"} 70.0' in text
+    assert 'massar_in_flight{datacenter="rabat"} 7.0' in text
+    running[1].kill()
+    running[1].communicate()
+    text = generate_latest(registry).decode()
+    assert 'massar_in_flight_limit{datacenter="rabat"} 30.0' in text
+    assert 'massar_breaker_workers{datacenter="rabat",state="open"} 0.0' in text
+    running[0].communicate()
+    text = generate_latest(registry).decode()
+    assert "massar_in_flight_limit{" not in text
+    assert 'massar_forward_repeats_total{datacenter="rabat",kind="retry"} 2.0' in text
+    assert 'massar_hedges_total{datacenter="rabat",result="sent"} 2.0' in text
+    assert 'massar_hedges_total{datacenter="rabat",result="won"} 2.0' in text
+    assert 'massar_shed_total{datacenter="rabat",priority="read"} 2.0' in text
 
 
 async def test_two_registries_in_one_process_do_not_mix() -> None:

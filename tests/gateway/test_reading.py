@@ -209,6 +209,13 @@ async def test_nothing_is_kept_while_a_move_is_under_way(make_world: MakeWorld) 
     assert world.rabat.seen == []
 
 
+async def test_nothing_is_kept_of_an_epoch_that_the_record_does_not_know_yet(world: World) -> None:
+    world.rabat.epoch = 2
+    for _ in range(2):
+        assert (await world.get(GRADES, PUPIL)).status_code == 200
+    assert world.rabat.count("/grades") == 2
+
+
 async def test_personal_reads_end_when_sign_outs_cannot_be_heard_and_shared_ones_go_on(
     world: World, cut_off: Callable[..., World]
 ) -> None:
@@ -262,3 +269,56 @@ async def test_a_new_school_week_asks_for_another_entry(world: World) -> None:
     world.clock.advance(61)
     world.rabat.say("/v1/calendar", **calendar)
     assert (await world.get(TIMETABLE, PUPIL)).json()["week"] == "2026-W48"
+
+
+# Reading one's own writes
+
+
+async def test_an_entry_from_before_the_callers_write_is_passed_over(world: World) -> None:
+    await world.get(GRADES, PUPIL)
+    world.rabat.position = "1-1500"
+    for position, word in (("1-1000", "hit"), ("1-1001", "fwd=miss"), ("1-1500", "hit"), ("0-0", "hit")):
+        answer = await world.get(GRADES, PUPIL, massar_position=position)
+        assert answer.status_code == 200
+        assert answer.headers["cache-status"].split("; ")[1] == word, position
+    assert world.rabat.count("/grades") == 2
+
+
+async def test_a_write_that_nobody_shows_yet_is_503(world: World) -> None:
+    await world.get(GRADES, PUPIL)
+    for target in (GRADES, "/v1/me", "/v1/announcements", f"/v1/pupils/{PUPIL}/homework"):
+        answer = await world.get(target, PUPIL, massar_position="1-1001")
+        assert (answer.status_code, answer.json()["slug"]) == (503, "position-not-reached"), target
+        assert 1 <= int(answer.headers["retry-after"]) <= 5
+    parts = (await world.get("/v1/home", PUPIL, massar_position="1-1001")).json()["parts"]
+    assert {part["status"] for part in parts.values()} == {503}
+    assert (await world.get(GRADES, PUPIL)).status_code == 200
+
+
+async def test_nothing_older_stands_in_for_what_the_caller_wrote(world: World) -> None:
+    await world.get(GRADES, PUPIL)
+    await world.rabat.stop()
+    world.marrakech.position, world.marrakech.data_age = "1-1400", "2"
+    assert (await world.get(GRADES, PUPIL, massar_position="1-1400")).headers["massar-mode"] == "read-only"
+    answer = await world.get(GRADES, PUPIL, massar_position="1-1500")
+    assert answer.json()["slug"] == "position-not-reached"
+    await world.marrakech.stop()
+    world.clock.advance(HOUR_S)
+    world.monotonic.advance(1)
+    answer = await world.get(GRADES, PUPIL, massar_position="1-1001")
+    assert answer.json()["slug"] == "datacenters-unavailable"
+    assert (await world.get(GRADES, PUPIL, massar_position="1-1000")).headers["massar-data-age"]
+
+
+@pytest.mark.parametrize("position", ["", "x", "1-", "1-2-3", "1-2,1-3", "-1-2"])
+async def test_a_position_that_is_none_is_refused_cold_and_warm(world: World, position: str) -> None:
+    for _ in range(2):
+        answer = await world.get(GRADES, PUPIL, massar_position=position)
+        assert (answer.status_code, answer.json()["slug"]) == (400, "bad-request")
+        assert answer.json()["pointer"] == "Massar-Position"
+        await world.get(GRADES, PUPIL)
+    assert (await world.get(GRADES, massar_position=position)).status_code == 401
+
+
+async def test_a_position_means_nothing_where_nothing_is_read(world: World) -> None:
+    assert (await world.get("/v1/status", massar_position="x")).status_code == 200
