@@ -195,13 +195,14 @@ async def test_a_switchover_that_does_not_end_lets_nobody_wait_for_ever(
 ) -> None:
     monkeypatch.setattr(holding_module, "HELD_WITHIN_S", 0.05)
     waiting.say(**FREEZING)
-    answers = await asyncio.gather(
-        waiting.write("teacher", "a"),
-        waiting.write("teacher", "b"),
-        waiting.write("other", "c"),
-        waiting.holding.passed(),
-        return_exceptions=True,
-    )
+    async with asyncio.timeout(10.0):
+        answers = await asyncio.gather(
+            waiting.write("teacher", "a"),
+            waiting.write("teacher", "b"),
+            waiting.write("other", "c"),
+            waiting.holding.passed(),
+            return_exceptions=True,
+        )
     assert [type(answer) for answer in answers] == [Switching] * 4
     assert waiting.did == []
     assert waiting.empty()
