@@ -50,6 +50,7 @@ from gateway.reading import CachedReads
 from gateway.relations import Relations
 from gateway.settings import Settings
 from gateway.signing_in import Deny, SigningIn
+from gateway.trail import NotingForwarder
 from gateway.writing import ForwardedWrites
 from routes import (
     absences,
@@ -212,7 +213,7 @@ def _datacenters(
 ) -> _Datacenters:
     etcd = Etcd(settings.etcd_urls)
     directory = Directory(etcd, site=settings.site, sites=settings.sites, monotonic=monotonic)
-    forwarder = Forwarder(
+    forwarder = NotingForwarder(
         directory,
         sites=settings.sites,
         site=settings.site,

@@ -11,10 +11,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+import msgspec
 
 from gateway.settings import SettingsError
 
 COMMANDS_GROUP = "massar.commands"
+SANDBOX_DIR = Path(".sandbox")
 
 
 class _Commands(click.Group):
@@ -98,6 +100,37 @@ def docs(*, check: bool, directory: Path) -> None:
     from gateway.pages import pages  # noqa: PLC0415 - other commands start faster without it
 
     _write_or_compare(pages(), directory, check=check)
+
+
+@main.command()
+@click.argument("request_id", metavar="REQUEST_ID")
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A gateway's log (plain or .gz); may be repeated.",
+)
+@click.option("--dir", "directory", type=click.Path(path_type=Path), help="A sandbox's folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def explain(
+    context: click.Context, *, request_id: str, logs: tuple[Path, ...], directory: Path | None, as_json: bool
+) -> None:
+    """Say what was decided for a request (its `Massar-Request-Id`), from the gateways' logs; names nobody.
+
+    Exit code 1 when the logs hold no line of it.
+    """
+    from gateway import request_story  # noqa: PLC0415 - other commands start faster without it
+
+    try:
+        story = request_story.tell(request_id, logs or request_story.sandbox_logs(directory or SANDBOX_DIR))
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(
+        msgspec.json.format(msgspec.json.encode(story)).decode() if as_json else request_story.text(story)
+    )
+    context.exit(0 if story.line else 1)
 
 
 def _write_or_compare(texts: dict[str, str], directory: Path, *, check: bool) -> None:

@@ -16,11 +16,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple, TypeAlias
 
 from auth.access import allow
+from auth.principal import Relation, Role
 from auth.verified import Verified
 from cache.memory import Held
 from cache.reading import Event
 from datacenters.directory import Directory
 from datacenters.position import parse
+from gateway import trail
 from gateway.hot_routes import HotRoutes
 from gateway.logs import AccessLog
 from gateway.metrics import Metrics
@@ -36,6 +38,8 @@ Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+# An entry, and as whom its reader was let in.
+Permitted: TypeAlias = tuple[Held, Role, Relation | None]
 ASGI: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REQUEST_ID_KEY = "massar.request_id"
@@ -121,10 +125,10 @@ class Edge:
             return None
         now = self._clock()
         try:
-            held = self._permitted(endpoint, path, query, authorization, position, now)
+            permitted = self._permitted(endpoint, path, query, authorization, position, now)
         except Exception:  # noqa: BLE001 - every refusal is made inside, where its problem is rendered
             return None
-        return None if held is None else self._answer(endpoint.path, method, held, if_none_match, now)
+        return None if permitted is None else self._answer(endpoint, method, permitted, if_none_match, now)
 
     def _permitted(
         self,
@@ -134,13 +138,13 @@ class Edge:
         authorization: bytes | None,
         position: bytes | None,
         now: float,
-    ) -> Held | None:
-        """The entry this caller may be shown at once, or None. Raises: every refusal of auth and limits."""
+    ) -> Permitted | None:
+        """The entry this caller may be shown at once, and as whom; or None. Raises: every refusal of auth and limits."""
         principal = self._verified.check(authorization, now)
         facts = self._relations.peek(principal.subject, now)
         if facts is None or endpoint.read is None or not path_names_something(path):
             return None
-        allow(principal, facts, endpoint.rule, path)
+        relation = allow(principal, facts, endpoint.rule, path)
         params = resolve(
             endpoint,
             path=path,
@@ -153,11 +157,13 @@ class Edge:
         if held is None or (position is not None and held.entry.position < parse(position.decode("ascii"))):
             return None
         self._rate_limit.admit(principal.subject)
-        return held
+        return held, principal.role, relation
 
     def _answer(
-        self, route: str, method: str, held: Held, if_none_match: bytes | None, now: float
+        self, endpoint: Endpoint, method: str, permitted: Permitted, if_none_match: bytes | None, now: float
     ) -> tuple[Message, Message]:
+        held, role, relation = permitted
+        route = endpoint.path
         prepared = held.prepared
         if not isinstance(prepared, _Prepared):
             prepared = held.prepared = _prepare(held)
@@ -168,10 +174,11 @@ class Edge:
             status, body = 304, _EMPTY
         elif method == "HEAD":
             body = _EMPTY
+        epoch = self._directory.epoch
         headers = [
             *prepared.headers[status],
             (b"massar-request-id", request_id),
-            (b"massar-epoch", b"%d" % self._directory.epoch),
+            (b"massar-epoch", b"%d" % epoch),
             (b"massar-mode", self._reads.mode.encode()),
         ]
         if self._settings.show_cache_status:
@@ -180,7 +187,16 @@ class Edge:
         self._metrics.request(route, method, status)
         self._metrics.cache_event(_HIT)
         self._access_log.write(
-            request_id=request_id, route=route, method=method, status=status, outcome="hit", ms=0.0
+            request_id=request_id,
+            route=route,
+            method=method,
+            status=status,
+            outcome="hit",
+            ms=0.0,
+            epoch=epoch,
+            role=role,
+            relation=relation or "-",
+            rule=endpoint.rule,
         )
         return {"type": "http.response.start", "status": status, "headers": headers}, body
 
@@ -193,6 +209,7 @@ class Edge:
         request_id = self._next_request_id()
         language = language_of(_header(scope, b"accept-language"))
         scope[REQUEST_ID_KEY], scope[LANGUAGE_KEY] = request_id.decode(), language
+        scope[trail.TRAIL_KEY] = trail.begin()
         answering = _Answering(self, scope, send, request_id, started)
         refusal = self._refusal(scope)
         if refusal is None and scope["method"] in WITH_BODY:
@@ -213,6 +230,7 @@ class Edge:
             self._in_flight -= 1
 
     async def _refuse(self, slug: str, scope: Scope, answering: _Answering) -> None:
+        trail.of(scope).slug = slug
         status, headers, body = render(
             slug,
             language=scope[LANGUAGE_KEY],
@@ -269,6 +287,7 @@ class Edge:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.request(route, method, status)
         self._metrics.seconds.labels(route).observe(seconds)
+        marked = trail.of(scope)
         self._access_log.write(
             request_id=request_id,
             route=route,
@@ -276,6 +295,13 @@ class Edge:
             status=status,
             outcome=scope.get(OUTCOME_KEY, "-"),
             ms=seconds * 1000,
+            epoch=self._directory.epoch,
+            role=marked.role,
+            relation=marked.relation,
+            rule=marked.rule,
+            datacenter=marked.datacenter,
+            journal=marked.journal,
+            slug=marked.slug,
         )
 
     def standing_headers(self) -> list[tuple[bytes, bytes]]:

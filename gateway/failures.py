@@ -17,6 +17,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
+from gateway import trail
 from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY
 from gateway.metrics import Metrics
 from routes.problems import PROBLEMS, render, slug_of
@@ -32,6 +33,7 @@ def problem_handler(
     def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         scope = cast("dict[str, Any]", request.scope)
         slug, allow = _slug(error)
+        trail.of(scope).slug = slug
         if slug == "internal":
             metrics.event("internal_error")
             _log.error("internal error", request_id=scope[REQUEST_ID_KEY], exc_info=error)

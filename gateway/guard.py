@@ -16,6 +16,7 @@ from auth.access import Rule, admit_role, allow, needs_facts
 from auth.refusals import NotFound, TokenInvalid
 from auth.verified import Verified
 from datacenters.position import NOWHERE, Position, parse
+from gateway import trail
 from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY, ROUTE_KEY
 from gateway.rate_limit import RateLimit
 from gateway.relations import Relations
@@ -49,6 +50,8 @@ class Guard:
             return
         scope = cast("dict[str, Any]", connection.scope)
         scope[ROUTE_KEY] = endpoint.path
+        marked = trail.of(scope)
+        marked.rule = endpoint.rule
         if endpoint.rule is Rule.OPEN:
             return
         authorizations = connection.headers.getall("authorization", [])
@@ -56,6 +59,7 @@ class Guard:
             raise TokenInvalid
         presented = authorizations[0].encode("latin-1") if authorizations else None
         principal = self._verified.check(presented, self._clock())
+        marked.role = principal.role
         self._rate_limit.admit(principal.subject)
         admit_role(principal, endpoint.rule)
         path = {name: str(value) for name, value in connection.path_params.items()}
@@ -65,6 +69,7 @@ class Guard:
         if endpoint.with_facts or needs_facts(endpoint.rule):
             facts = await self._relations.facts(principal.subject)
         relation = allow(principal, facts, endpoint.rule, path)
+        marked.relation = relation or trail.NOTHING
         scope["user"] = Caller(
             principal=principal,
             facts=facts,

@@ -19,6 +19,10 @@ import structlog
 BUFFER_BYTES_MAX = 65_536
 FLUSH_INTERVAL_S = 0.2
 FRAMES_MAX = 6
+_LINE = (
+    b'{"event":"request","at":%.3f,"request_id":"%s","route":"%s","method":"%s","status":%d,"cache":"%s","ms":%.2f,'
+    b'"role":"%s","relation":"%s","rule":"%s","datacenter":"%s","epoch":%d,"journal":"%s","slug":"%s"}\n'
+)
 
 # A traceback as text: its frames are indented, the kind of the exception is not.
 _FRAME = re.compile(r'^  File "(?:[^"\n]*/)?([^/"\n]+/[^/"\n]+)", line (\d+)', re.MULTILINE)
@@ -100,20 +104,38 @@ class AccessLog:
         self._flush_at: asyncio.TimerHandle | None = None
 
     def write(
-        self, *, request_id: bytes, route: str, method: str, status: int, outcome: str, ms: float
+        self,
+        *,
+        request_id: bytes,
+        route: str,
+        method: str,
+        status: int,
+        outcome: str,
+        ms: float,
+        epoch: int,
+        role: str = "-",
+        relation: str = "-",
+        rule: str = "-",
+        datacenter: str = "-",
+        journal: str = "-",
+        slug: str = "-",
     ) -> None:
-        """Note one answered request. `route` is the template, `outcome` the cache's word."""
-        line = (
-            b'{"event":"request","at":%.3f,"request_id":"%s","route":"%s","method":"%s","status":%d,"cache":"%s","ms":%.2f}\n'
-            % (
-                self._clock(),
-                request_id,
-                route.encode(),
-                method.encode(),
-                status,
-                outcome.encode(),
-                ms,
-            )
+        """Note one answered request. `route` is the template, `outcome` the cache's word; `-` is what was not met."""
+        line = _LINE % (
+            self._clock(),
+            request_id,
+            route.encode(),
+            method.encode(),
+            status,
+            outcome.encode(),
+            ms,
+            role.encode(),
+            relation.encode(),
+            rule.encode(),
+            datacenter.encode(),
+            epoch,
+            journal.encode(),
+            slug.encode(),
         )
         self._lines.append(line)
         self._bytes += len(line)

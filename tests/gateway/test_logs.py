@@ -19,7 +19,16 @@ from tests.waiting import eventually
 
 
 def one_line(log: AccessLog) -> None:
-    log.write(request_id=b"abc-1", route="/v1/me", method="GET", status=200, outcome="hit", ms=1.256)
+    log.write(
+        request_id=b"abc-1",
+        route="/v1/me",
+        method="GET",
+        status=200,
+        outcome="hit",
+        ms=1.256,
+        epoch=3,
+        role="parent",
+    )
 
 
 async def test_a_line_is_json_and_says_what_it_says() -> None:
@@ -36,6 +45,13 @@ async def test_a_line_is_json_and_says_what_it_says() -> None:
         "status": 200,
         "cache": "hit",
         "ms": 1.26,
+        "role": "parent",
+        "relation": "-",
+        "rule": "-",
+        "datacenter": "-",
+        "epoch": 3,
+        "journal": "-",
+        "slug": "-",
     }
 
 
@@ -49,7 +65,7 @@ async def test_lines_are_written_together_soon_and_at_once_when_there_are_many(
     assert sink.getvalue() == b""
     await eventually(sink.getvalue, within_s=5.0)
     monkeypatch.setattr(logs, "FLUSH_INTERVAL_S", 3600)
-    monkeypatch.setattr(logs, "BUFFER_BYTES_MAX", 300)
+    monkeypatch.setattr(logs, "BUFFER_BYTES_MAX", 600)
     for _ in range(3):
         one_line(log)
     assert sink.getvalue().count(b"\n") == 4
