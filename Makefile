@@ -1,9 +1,13 @@
 # Everything a developer does. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sandbox test check fix openapi bench lock clean
+.PHONY: help setup demo sandbox test chaos check fix openapi bench lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
+# What `make chaos` draws and how often; CHAOS takes options, such as --loopback or --only "kill site".
+SEED ?= 1
+RUNS ?= 3
+CHAOS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 # pip inside .venv where `venv` can put it there, else the machine's own pip working on .venv.
@@ -26,8 +30,8 @@ $(STAMP): requirements.lock requirements-dev.lock pyproject.toml
 	@touch $(STAMP)
 	@echo "setup: done"
 
-# make waits for what these two start, so what they start may end with make, however make ends.
-demo sandbox: export MASSAR_DIE_WITH_PARENT = 1
+# make waits for what these start, so what they start may end with make, however make ends.
+demo sandbox chaos: export MASSAR_DIE_WITH_PARENT = 1
 
 demo: setup  ## the whole story over real HTTP: three roles, a site killed, writes resumed (last line: demo: ok)
 	$(BIN)/massar sandbox demo
@@ -38,6 +42,9 @@ sandbox: setup  ## a real three-site country in .sandbox/ (addresses in ready.js
 
 test: setup  ## the whole suite, real servers included
 	$(BIN)/python -m pytest
+
+chaos: setup  ## seeded faults against whole countries, each judged: make chaos SEED=7 RUNS=20 (root, iproute2, etcd-server)
+	$(BIN)/python -m tests.failover --seed $(SEED) --runs $(RUNS) $(CHAOS)
 
 check: setup  ## lint, types, architecture, generated documents up to date, OpenAPI valid
 	$(BIN)/ruff check .

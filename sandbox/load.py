@@ -104,7 +104,7 @@ class Load:
 
     async def _read_cold(self) -> None:
         child = self._parent.account.children[0]
-        paths = _cold_paths(child)
+        paths = cold_paths(child)
 
         async def step() -> None:
             await self._get(self._parent, next(paths), fresh_work=True)
@@ -195,7 +195,7 @@ class Load:
         return told
 
 
-def _cold_paths(child: str) -> Iterator[str]:
+def cold_paths(child: str) -> Iterator[str]:
     """Reads nobody has made before, each a key of its own: every day and every week of the school year."""
     first, last = date(2026, 9, 3), date(2027, 7, 10)
     days = [first + timedelta(days=offset) for offset in range((last - first).days)]

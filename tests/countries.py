@@ -71,7 +71,12 @@ def launch(
 
 @asynccontextmanager
 async def running_country(
-    folder_of_its_own: Path, *, pupils: int = PUPILS, workers: int = 1, arguments: tuple[str, ...] = ()
+    folder_of_its_own: Path,
+    *,
+    pupils: int = PUPILS,
+    workers: int = 1,
+    arguments: tuple[str, ...] = (),
+    extra: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RunningCountry]:
     """Start a country and wait until it is ready; it ends in order with the block, and says so by exit code 0."""
     directory = folder_of_its_own / "country"
@@ -80,6 +85,7 @@ async def running_country(
         directory,
         *("--pupils", str(pupils), "--workers", str(workers), "--ready-file", str(ready_file), *arguments),
         log=folder_of_its_own / "sandbox.log",
+        extra=extra,
     )
     try:
         await processes.ready(process, ready_file.exists, within_s=READY_WITHIN_S)

@@ -34,6 +34,7 @@ class Wrong(StrEnum):
     UNREAD = "own write not read"
     EPOCH = "epoch"
     AUDIT = "audit"
+    STUCK = "writes did not go on"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -65,6 +66,10 @@ class Judged:
             if one.outcome is Outcome.OK:
                 first.setdefault(one.key, one)
         self.done = list(first.values())
+        # Any attempt may have been the one that took effect, so a write begins with the first of its key.
+        self.began: dict[str, float] = {}
+        for one in self.appends:
+            self.began[one.key] = min(one.began, self.began.get(one.key, one.began))
 
     @property
     def shown(self) -> list[Operation]:
@@ -103,7 +108,7 @@ def check(operations: Sequence[Operation], *, elsewhere_s: float = ELSEWHERE_S) 
             *_invented(judged),
             *_out_of_order(judged),
             *_stale(judged, elsewhere_s),
-            *_went_back(judged, elsewhere_s),
+            *_went_back(judged),
             *_unread(judged),
         ]
     return [*found, *_split(operations)]
@@ -178,22 +183,22 @@ def _invented(judged: Judged) -> Iterator[Finding]:
 def _out_of_order(judged: Judged) -> Iterator[Finding]:
     """Real time: what was acknowledged before another began comes before it, wherever both could be seen."""
     for read in judged.shown:
-        shown = [one for value in set(read.seen) for one in judged.by_value[value]]
-        latest = max(shown, key=lambda one: one.began, default=None)
+        shown = [judged.by_value[value][0] for value in set(read.seen) if judged.by_value[value]]
+        latest = max(shown, key=lambda one: judged.began[one.key], default=None)
         if latest is None:
             continue
         for one in judged.done:
-            if one.ended < latest.began and not judged.has(read, one):
+            if one.ended < judged.began[latest.key] and not judged.has(read, one):
                 sentence = (
                     f"{_named(latest)} is shown without {_named(one)}, which was acknowledged before it began"
                 )
                 yield Finding(Wrong.ORDER, one.key, sentence, (one.index, latest.index, read.index))
                 break
-    versions = sorted((one for one in judged.done if one.version is not None), key=lambda one: one.ended)
+    versions = [one for one in judged.done if one.version is not None]  # by their ends
     highest: Operation | None = None
     ended = 0
-    for one in sorted(versions, key=lambda one: one.began):
-        while ended < len(versions) and versions[ended].ended < one.began:
+    for one in sorted(versions, key=lambda one: judged.began[one.key]):
+        while ended < len(versions) and versions[ended].ended < judged.began[one.key]:
             if highest is None or (versions[ended].version or 0) > (highest.version or 0):
                 highest = versions[ended]
             ended += 1
@@ -219,22 +224,20 @@ def _stale(judged: Judged, elsewhere_s: float) -> Iterator[Finding]:
                 break
 
 
-def _went_back(judged: Judged, elsewhere_s: float) -> Iterator[Finding]:
-    """What a read has shown, a later one shows too, or says that it is old.
+def _went_back(judged: Judged) -> Iterator[Finding]:
+    """What a read has shown, a later one of the same resource at the same site shows too, or says that it is old.
 
+    Between resources and sites this is promised only once the write is acknowledged: until then nothing is outdated.
     What nobody was promised may go away with the epoch at which it was seen: a write that was done, never
     acknowledged, and lost with its datacenter.
     """
     acknowledged = {one.value for one in judged.done}
-    for site in {read.site for read in judged.reads}:
-
-        def known_at(read: Operation, site: str = site) -> float:
-            return read.ended + (0.0 if read.site == site else elsewhere_s)
-
-        arriving = sorted(judged.reads, key=known_at, reverse=True)
+    for site, resource in {(read.site, read.resource) for read in judged.reads}:
+        reads = [read for read in judged.reads if (read.site, read.resource) == (site, resource)]
+        arriving = sorted(reads, key=lambda read: read.ended, reverse=True)
         known: dict[str, Operation] = {}
-        for read in (one for one in judged.reads if one.site == site and not one.labelled):
-            while arriving and known_at(arriving[-1]) < read.began:
+        for read in (one for one in reads if not one.labelled):
+            while arriving and arriving[-1].ended < read.began:
                 earlier = arriving.pop()
                 known |= dict.fromkeys((value for value in earlier.seen if judged.by_value[value]), earlier)
             gone = (

@@ -63,6 +63,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: str = ""
     version: int | None = None
     seen: tuple[str, ...] = ()
+    resource: str = ""
+    """A read's: what was asked for; two resources may tell of one entity, from cache entries of their own."""
     after: tuple[str, ...] = ()
     """A read's: keys of appends that it must show, because it named a position at or beyond theirs."""
     answer: str = ""
@@ -105,8 +107,12 @@ class History:
     @property
     def fresh_work(self) -> float:
         """Which part of the answered reads was cold or came after a write that outdated it."""
-        reads = [one for one in self.operations if one.kind is Kind.READ and one.outcome is Outcome.OK]
-        return sum(one.cold for one in reads) / len(reads) if reads else 0.0
+        reads = {
+            (one.process, one.began): one.cold  # one answer may show several entities
+            for one in self.operations
+            if one.kind is Kind.READ and one.outcome is Outcome.OK
+        }
+        return sum(reads.values()) / len(reads) if reads else 0.0
 
 
 _encoder = msgspec.json.Encoder()

@@ -27,6 +27,8 @@ class Drawn(msgspec.Struct, frozen=True):
     before: int
     behind: int
     rise: bool
+    again: bool
+    """An append's: the oldest one of unknown outcome is repeated under its key instead."""
 
 
 _DRAWN = st.builds(
@@ -40,6 +42,7 @@ _DRAWN = st.builds(
     before=st.integers(1, 400),
     behind=st.integers(1, 400),
     rise=st.sampled_from([False] * 9 + [True]),
+    again=st.booleans(),
 )
 
 
@@ -51,6 +54,7 @@ class Country:
         self.epoch = 1
         self.held: dict[str, list[str]] = {CELL: ["13.25"], BOARD: []}
         self._count = 0
+        self._unknown: dict[str, list[Operation]] = {CELL: [], BOARD: []}
 
     def does(self, drawn: Drawn, *, at: float) -> None:
         self.epoch += drawn.rise
@@ -63,6 +67,9 @@ class Country:
             self._read(drawn, entity, {**span, **where})
 
     def _append(self, drawn: Drawn, entity: str, facts: dict[str, object]) -> None:
+        if drawn.again and self._unknown[entity]:
+            self._again(self._unknown[entity].pop(0), facts)
+            return
         self._count += 1
         held = self.held[entity]
         value = f"{entity}/{self._count}"
@@ -70,7 +77,7 @@ class Country:
         done = drawn.outcome is Outcome.OK or (drawn.outcome is Outcome.UNKNOWN and drawn.effect)
         if done:
             held.append(value)
-        self.history.note(
+        noted = self.history.note(
             **facts,
             kind=Kind.APPEND,
             outcome=drawn.outcome,
@@ -78,6 +85,25 @@ class Country:
             value=value,
             version=version,
             answer=f"{version} {value}" if drawn.outcome is Outcome.OK else "",
+        )
+        if drawn.outcome is Outcome.UNKNOWN:
+            self._unknown[entity].append(noted)
+
+    def _again(self, one: Operation, facts: dict[str, object]) -> None:
+        """The stored answer when it was done; else it is done now, unless its version has gone to another."""
+        held = self.held[one.entity]
+        done = one.value in held
+        if not done and one.version in {None, len(held)}:
+            held.append(one.value)
+            done = True
+        self.history.note(
+            **facts,
+            kind=Kind.APPEND,
+            outcome=Outcome.OK if done else Outcome.FAILED,
+            key=one.key,
+            value=one.value,
+            version=one.version,
+            answer=f"{one.version} {one.value}" if done else "rejected",
         )
 
     def _read(self, drawn: Drawn, entity: str, facts: dict[str, object]) -> None:

@@ -25,13 +25,13 @@ CLOCKS_APART_S = 0.05
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """What was done to the country, in seconds of the load's clock; `bitten` is what showed that it worked.
 
-    `explains` names the sites from which a move away is right while it lasts.
+    `explains` names the sites from which a move away is right while it lasts; what is never mended has no end.
     """
 
     name: str
     where: str
     began: float
-    ended: float
+    ended: float | None
     explains: tuple[str, ...] = ()
     bitten: str = ""
 
@@ -111,7 +111,7 @@ def _false_moves(
         explained = any(
             left in fault.explains
             and fault.began <= at + CLOCKS_APART_S
-            and at <= fault.ended + EXPLAINS_FOR_S
+            and (fault.ended is None or at <= fault.ended + EXPLAINS_FOR_S)
             for fault in faults
         )
         sites = row.after.evidence.get("sites", ())

@@ -38,8 +38,14 @@ def test_a_repeated_write_counts_once_and_only_answered_reads_count() -> None:
     for outcome in (Outcome.OK, Outcome.OK, Outcome.UNKNOWN):
         noted(made, key="a", outcome=outcome)
     noted(made, key="b", outcome=Outcome.UNKNOWN)
-    for cold, outcome in ((True, Outcome.OK), (False, Outcome.OK), (True, Outcome.UNKNOWN)):
-        noted(made, kind=Kind.READ, cold=cold, outcome=outcome)
+    reads = (
+        (3.0, True, Outcome.OK),
+        (3.0, True, Outcome.OK),
+        (4.0, False, Outcome.OK),
+        (5.0, True, Outcome.UNKNOWN),
+    )
+    for began, cold, outcome in reads:
+        noted(made, kind=Kind.READ, began=began, cold=cold, outcome=outcome)
     assert made.acknowledged == 1
     assert made.fresh_work == 0.5
 

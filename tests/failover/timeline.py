@@ -1,6 +1,7 @@
 """A failing schedule told small: the operations that contradict each other, what happened around them, as text and SVG.
 
-Invariant: every operation a finding names is drawn; what is left out is counted.
+Invariant: the gravest findings come first, each subject once, and every operation that they name is drawn; what is left
+out is counted.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from html import escape
 import msgspec
 
 from datacenters.audit_chain import AuditRow
-from tests.failover.checker import Finding
+from tests.failover.checker import Finding, Wrong
 from tests.failover.history import Kind, Operation, Outcome
 from tests.failover.moves import Fault
 
 AROUND_S = 0.5
-NEIGHBOURS_MAX = 24
-FINDINGS_SHOWN_MAX = 12
+NEIGHBOURS_MAX = 16
+FINDINGS_SHOWN_MAX = 6
 SHOWN_CHARS_MAX = 60
 _WIDTH, _LEFT, _ROW = 1200, 190, 22
 _FILL = {Outcome.OK: "#4a90d9", Outcome.FAILED: "#b0b0b0", Outcome.UNKNOWN: "#e8b84a"}
@@ -38,13 +39,27 @@ class Told(msgspec.Struct, frozen=True):
         """When the load began."""
         return min((one.began for one in self.operations), default=0.0)
 
+    @property
+    def told(self) -> list[Finding]:
+        """The findings that are told: the gravest first, each subject once."""
+        gravity = list(Wrong)
+        first = {(one.wrong, one.subject): one for one in reversed(self.findings)}
+        return sorted(first.values(), key=lambda one: (gravity.index(one.wrong), one.operations))[
+            :FINDINGS_SHOWN_MAX
+        ]
+
+    @property
+    def named(self) -> set[int]:
+        """The operations that they name."""
+        return {index for finding in self.told for index in finding.operations}
+
     def changed_at(self, row: AuditRow) -> float:
         """When a change of the record was decided."""
         return row.after.decided_at - self.unix_minus_monotonic_s
 
     def shown(self) -> list[Operation]:
         """The operations that findings name, then their nearest neighbours, by beginning."""
-        named = {index for finding in self.findings for index in finding.operations}
+        named = self.named
         by_index = {one.index: one for one in self.operations}
         chosen = [by_index[index] for index in sorted(named) if index in by_index]
         near = [
@@ -59,16 +74,17 @@ class Told(msgspec.Struct, frozen=True):
 def text(told: Told) -> str:
     """The seed, what was found, and what happened when; seconds since the load began."""
     lines = [f"seed {told.seed}: {len(told.findings)} findings in {len(told.operations)} operations"]
-    lines += [f"  {one.wrong}: {one.sentence}" for one in told.findings[:FINDINGS_SHOWN_MAX]]
-    if len(told.findings) > FINDINGS_SHOWN_MAX:
-        lines.append(f"  and {len(told.findings) - FINDINGS_SHOWN_MAX} more")
-    named = {index for finding in told.findings for index in finding.operations}
+    lines += [f"  {one.wrong}: {one.sentence}" for one in told.told]
+    if len(told.findings) > len(told.told):
+        lines.append(f"  and {len(told.findings) - len(told.told)} more")
+    named = told.named
     events: list[tuple[float, str]] = []
     for fault in told.faults:
         events.append(
             (fault.began, f"--- fault: {fault.name} at {fault.where} ({fault.bitten or 'NOT BITTEN'})")
         )
-        events.append((fault.ended, f"--- mended: {fault.name} at {fault.where}"))
+        if fault.ended is not None:
+            events.append((fault.ended, f"--- mended: {fault.name} at {fault.where}"))
     for row in told.rows[1:]:
         after = row.after
         said = f"=== epoch {after.epoch} {after.phase}, active {after.active}, by {after.decided_by}: {after.reason}"
@@ -96,7 +112,7 @@ def _cut(said: str) -> str:
 def svg(told: Told) -> str:
     """The same as a drawing: one row an operation, faults shaded, epochs as lines; what findings name has a red frame."""
     shown = told.shown()
-    named = {index for finding in told.findings for index in finding.operations}
+    named = told.named
     times = [at for one in shown for at in (one.began, one.ended)] or [told.zero]
     times += [told.changed_at(row) for row in told.rows[1:]]
     first, last = min(times) - AROUND_S, max(times) + AROUND_S
@@ -114,7 +130,7 @@ def svg(told: Told) -> str:
         _label(4, 14, f"seed {told.seed}; {first - told.zero:.2f} s to {last - told.zero:.2f} s of the load"),
     ]
     for fault in told.faults:
-        begins, ends = across(fault.began), across(fault.ended)
+        begins, ends = across(fault.began), across(last if fault.ended is None else fault.ended)
         parts.append(
             f'<rect x="{begins:.1f}" y="20" width="{max(1.0, ends - begins):.1f}" height="{height - 20}"'
             f' fill="#fbe3e3"/>' + _label(begins + 2, 32, f"{fault.name} {fault.where}")

@@ -1,0 +1,130 @@
+"""Which faults strike a country when: drawn from a seed, the same for the same seed on every machine; pure.
+
+Invariant: strikes do not overlap, so that each is judged by what it alone explains; and what is broken for good leaves
+one datacenter with its director and two of etcd's three members.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from sandbox.folder import SITES, WITNESS
+
+ACTIVE, STANDBY = SITES
+FIRST_AT_S = (3.0, 6.0)
+APART_S = (3.0, 6.0)
+STRIKES_MAX = 3
+# A move needs 2.4 s without a word; what lasts no longer than this must move nothing.
+SHORT_S = 2.0
+LONG_S = (6.0, 12.0)
+GRAY_S = 16.0
+FOR_GOOD_S = 10.0
+
+
+class Strike(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault: what, where, from when after the load began and for how long.
+
+    `explains`: sites from which an automatic move is right because of it. `for_good`: nothing mends it.
+    """
+
+    name: str
+    where: str
+    at_s: float
+    lasts_s: float
+    explains: tuple[str, ...] = ()
+    for_good: bool = False
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One kind of fault, and what it needs."""
+
+    name: str
+    where: tuple[str, ...]
+    lasts_s: tuple[float, float]
+    moves: bool = False
+    """Whether a move away from the active site is right when it strikes there."""
+    for_good: bool = False
+    network: bool = False
+    filters: bool = False
+    etcd: bool = False
+    """Whether a member of etcd goes with it for good."""
+
+
+_KEEPS = (0.5, SHORT_S)
+KINDS: tuple[Fault, ...] = (
+    Fault("kill site", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True, etcd=True),
+    Fault("kill datacenter", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True),
+    Fault("kill postgres", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True),
+    Fault("kill gateway", SITES, (2.0, 4.0), for_good=True),
+    Fault("kill valkey", SITES, (2.0, 4.0), for_good=True),
+    Fault("kill etcd", (*SITES, WITNESS), (4.0, 6.0), for_good=True, etcd=True),
+    Fault("kill director", (WITNESS,), (2.0, 4.0), for_good=True),
+    Fault("pause director", (*SITES, WITNESS), (1.0, 8.0)),
+    Fault("pause gateway", SITES, (1.0, 8.0)),
+    Fault("pause etcd", (*SITES, WITNESS), (1.0, 8.0)),
+    Fault("pause records", (ACTIVE,), _KEEPS),
+    Fault("pause records long", (ACTIVE,), LONG_S, moves=True),
+    Fault("isolate", (ACTIVE,), LONG_S, moves=True, network=True),
+    Fault("isolate from sites", (ACTIVE,), LONG_S, moves=True, network=True),
+    Fault("isolate shortly", (ACTIVE,), _KEEPS, network=True),
+    Fault("bridge", (ACTIVE,), LONG_S, network=True),
+    Fault("one way out", (ACTIVE,), LONG_S, moves=True, network=True),
+    Fault("one way in", (ACTIVE,), LONG_S, moves=True, network=True),
+    Fault("one way to the standby", (ACTIVE,), LONG_S, network=True),
+    Fault("cut phones", SITES, LONG_S, network=True),
+    Fault("flap the bridge", (ACTIVE,), (10.0, 15.0), network=True),
+    Fault("isolate standby", (STANDBY,), LONG_S, network=True),
+    Fault("isolate witness", (WITNESS,), LONG_S, network=True),
+    Fault("lose packets", (ACTIVE,), LONG_S, network=True, filters=True),
+    Fault("jitter", (ACTIVE,), LONG_S, network=True, filters=True),
+    Fault("gray errors", (ACTIVE,), LONG_S, network=True, filters=True),
+    Fault("gray silence", (ACTIVE,), (GRAY_S, GRAY_S), moves=True, network=True, filters=True),
+)  # fmt: skip
+
+
+class Means(msgspec.Struct, frozen=True):
+    """What can be done to the country at hand."""
+
+    network: bool
+    filters: bool
+
+
+def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, ...]:
+    """One to three strikes; the first of the kinds in `only` where given."""
+    chance = random.Random(seed)
+    possible = [
+        kind for kind in KINDS if (means.network or not kind.network) and (means.filters or not kind.filters)
+    ]
+    strikes: list[Strike] = []
+    at_s = chance.uniform(*FIRST_AT_S)
+    for _ in range(1 if only else chance.randint(1, STRIKES_MAX)):
+        open_to_choice = [
+            kind for kind in possible if _allowed(kind, strikes) and (not only or kind.name in only)
+        ]
+        kind = chance.choice(open_to_choice)
+        where = chance.choice(kind.where)
+        lasts_s = round(chance.uniform(*kind.lasts_s), 2)
+        strikes.append(
+            Strike(
+                name=kind.name,
+                where=where,
+                at_s=round(at_s, 2),
+                lasts_s=lasts_s,
+                explains=(where,) if kind.moves else (),
+                for_good=kind.for_good,
+            )
+        )
+        at_s += lasts_s + chance.uniform(*APART_S)
+    return tuple(strikes)
+
+
+def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:
+    """At most one strike for good, and at most one that moves: the policy allows no second move for 15 minutes."""
+    if any(strike.name == kind.name for strike in before):
+        return False
+    if kind.for_good and any(strike.for_good for strike in before):
+        return False
+    return not (kind.moves and any(strike.explains for strike in before))

@@ -1,0 +1,263 @@
+"""Doing a schedule's strikes to a real country, and showing of each that it bit.
+
+Invariant: a strike that cannot be shown to have worked has no `bitten`, and a schedule with such a one proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sandbox import folder, proc, processes
+from sandbox.folder import SITES, WITNESS
+from tests.failover import gray
+from tests.failover.moves import Fault
+from tests.failover.network import PHONES, Network
+from tests.failover.schedule import Strike
+
+BITES_WITHIN_S = 5.0
+POLL_S = 0.02
+FLAP_S = (0.5, 1.5)
+LOSS_PER_THOUSAND = 10
+GRAY_PORT = 9977
+# What is stopped together as "records": an answerless datacenter on a machine that still holds its connections.
+RECORDS = ("datacenter", "postgres")
+
+
+class Striker:
+    """Strikes the country whose processes `table` names; `network` when its sites have one each."""
+
+    def __init__(
+        self, table: Callable[[], folder.Table], *, network: Network | None, logs: Path, seed: str
+    ) -> None:
+        self._table = table
+        self._network = network
+        self._logs = logs
+        self._seed = seed
+        self.faults: list[Fault] = []
+
+    async def run(self, strikes: Iterable[Strike]) -> None:
+        """Do all strikes at their times, counted from now, and mend each that can be mended."""
+        began = time.monotonic()
+        for strike in strikes:
+            while time.monotonic() < began + strike.at_s:
+                await asyncio.sleep(POLL_S)
+            await self._strike(strike)
+
+    async def _strike(self, strike: Strike) -> None:
+        struck_at = time.monotonic()
+        bitten = ""
+        mend: Callable[[], None] = _nothing
+        try:
+            bitten, mend = await self._inflict(strike)
+            until = struck_at + strike.lasts_s
+            while time.monotonic() < until:
+                await asyncio.sleep(POLL_S)
+        finally:
+            await asyncio.to_thread(mend)  # commands, and the load shares this loop
+            self.faults.append(
+                Fault(
+                    name=strike.name,
+                    where=strike.where,
+                    began=struck_at,
+                    ended=None if strike.for_good else time.monotonic(),
+                    explains=strike.explains,
+                    bitten=bitten,
+                )
+            )
+
+    def _inflict(self, strike: Strike) -> Coroutine[None, None, tuple[str, Callable[[], None]]]:
+        verb, _, rest = strike.name.partition(" ")
+        if verb == "kill":
+            return self._kill(strike.where, None if rest == "site" else rest)
+        if verb == "pause":
+            return self._pause(strike.where, RECORDS if rest.startswith("records") else (rest,))
+        if verb in {"gray", "jitter"}:
+            return self._gray(strike.where, rest or gray.JITTER)
+        if verb == "lose":
+            return self._lose(strike.where)
+        if verb == "flap":
+            return self._flap(strike.where, SITES[1], for_s=strike.lasts_s)
+        if strike.name.startswith("one way"):
+            return self._one_way(strike.where, rest.removeprefix("way "))
+        return self._cut(strike.where, _wires(strike.name, strike.where))
+
+    def _servers(self, site: str, kinds: Iterable[str] | None) -> list[folder.Row]:
+        return [
+            row
+            for row in self._table().living()
+            if row.site == site and (kinds is None or row.kind in set(kinds))
+        ]
+
+    async def _kill(self, site: str, kind: str | None) -> tuple[str, Callable[[], None]]:
+        rows = self._servers(site, None if kind is None else (kind,))
+        killed = proc.kill_trees([row.who for row in rows])
+        gone = bool(rows) and not any(proc.alive(row.who) for row in rows)
+        return (f"{len(killed)} processes gone" if gone else ""), _nothing
+
+    async def _pause(self, site: str, kinds: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
+        whole = proc.descendants([row.who for row in self._servers(site, kinds)])
+        for who in whole:
+            proc.send(who, signal.SIGSTOP)
+
+        def go_on() -> None:
+            for who in whole:
+                proc.send(who, signal.SIGCONT)
+
+        stopped = await _soon(lambda: bool(whole) and all(_stands_still(who) for who in whole))
+        return (f"{len(whole)} processes stand still" if stopped else ""), go_on
+
+    async def _cut(self, here: str, others: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
+        network = self._needed()
+        port = self._etcd_port(here) if here == WITNESS else self._port(here, "gateways")
+
+        def cut() -> list[str]:
+            for other in others:
+                network.cut(here, other)
+            return [other for other in others if network.reaches(other, here, port)]
+
+        through = await asyncio.to_thread(cut)
+
+        def mend() -> None:
+            for other in others:
+                network.mend(here, other)
+
+        return ("" if through else f"{here} and {', '.join(others)} do not reach each other"), mend
+
+    async def _one_way(self, here: str, direction: str) -> tuple[str, Callable[[], None]]:
+        """`out`: nobody hears the site; `in`: it hears nobody; `to the standby`: that one alone does not hear it."""
+        network = self._needed()
+        others = tuple(place for place in (*SITES, WITNESS) if place != here)
+        pairs = {
+            "in": [(here, other) for other in others],
+            "out": [(other, here) for other in others],
+            "to the standby": [(SITES[1], here)],
+        }[direction]
+        port = self._port(here, "gateways")
+
+        def deafen() -> list[tuple[str, str]]:
+            for deaf, towards in pairs:
+                network.deafen(deaf, towards)
+            return [pair for pair in pairs if network.reaches(next(p for p in pair if p != here), here, port)]
+
+        through = await asyncio.to_thread(deafen)
+
+        def mend() -> None:
+            for deaf in {deaf for deaf, _ in pairs}:
+                network.hear_all(deaf)
+
+        return ("" if through else f"{len(pairs)} directions are silent"), mend
+
+    async def _flap(self, here: str, other: str, *, for_s: float) -> tuple[str, Callable[[], None]]:
+        network = self._needed()
+        until = time.monotonic() + for_s
+        port, times = self._port(here, "gateways"), 0
+        unreached = 0
+        try:
+            while time.monotonic() < until:
+                await asyncio.to_thread(network.cut, here, other)
+                unreached += not await asyncio.to_thread(network.reaches, other, here, port)
+                await asyncio.to_thread(network.mend, here, other)
+                times += 1
+                await asyncio.sleep(FLAP_S[times % 2])
+        finally:
+            network.mend(here, other)
+        return (f"down {times} times" if unreached == times else ""), _nothing
+
+    async def _lose(self, here: str) -> tuple[str, Callable[[], None]]:
+        network = self._needed()
+        for other in (*SITES, WITNESS, PHONES):
+            if other != here:
+                network.lose(here, other, per_thousand=LOSS_PER_THOUSAND)
+        lost = await _soon(lambda: network.lost_packets(here) > 0)
+        return ("packets are dropped" if lost else ""), lambda: network.hear_all(here)
+
+    async def _gray(self, here: str, mode: str) -> tuple[str, Callable[[], None]]:
+        network = self._needed()
+        log = self._logs / f"gray-{mode}.log"
+        log.unlink(missing_ok=True)
+        port = self._port(here, "datacenters")
+        proxy = processes.spawn(
+            [
+                sys.executable,
+                "-P",
+                gray.__file__,
+                mode,
+                network.address[here],
+                str(GRAY_PORT),
+                str(port),
+                self._seed,
+            ],
+            name="gray",
+            log=log,
+            namespace=network.namespace(here),
+        )
+
+        def mend() -> None:
+            network.undivert(here)
+            proxy.kill()
+
+        try:
+            await processes.ready(
+                proxy, lambda: network.reaches(here, here, GRAY_PORT), within_s=BITES_WITHIN_S
+            )
+            network.divert(here, port=port, to_port=GRAY_PORT, mark=gray.MARK)
+        except BaseException:
+            proxy.kill()
+            raise
+        spoilt = await _soon(lambda: _last_count(log) > 0)
+        return (f"{mode}: requests of users were spoilt" if spoilt else ""), mend
+
+    def _needed(self) -> Network:
+        assert self._network is not None, "this strike needs sites with a network of their own"
+        return self._network
+
+    def _port(self, site: str, of: str) -> int:
+        addresses: dict[str, str] = getattr(self._table(), of)
+        port = urlsplit(addresses[site]).port
+        assert port is not None
+        return port
+
+    def _etcd_port(self, site: str) -> int:
+        urls = [urlsplit(url) for url in self._table().etcd]
+        (port,) = (url.port for url in urls if url.hostname == self._needed().address[site])
+        assert port is not None
+        return port
+
+
+def _wires(name: str, where: str) -> tuple[str, ...]:
+    """The places that a strike of this name parts from where it strikes."""
+    everywhere = tuple(place for place in (*SITES, WITNESS, PHONES) if place != where)
+    if name == "bridge":
+        return (SITES[1],)
+    if name == "cut phones":
+        return (PHONES,)
+    if name == "isolate from sites" or where == WITNESS:
+        return tuple(place for place in everywhere if place != PHONES)
+    return everywhere
+
+
+async def _soon(happened: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + BITES_WITHIN_S
+    while not (done := happened()) and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_S)
+    return done
+
+
+def _stands_still(who: proc.Identity) -> bool:
+    found = proc.look(who.pid)
+    return found is None or found.started_ticks != who.started_ticks or found.state == "T"
+
+
+def _last_count(log: Path) -> int:
+    lines = log.read_text("utf-8").splitlines() if log.exists() else []
+    return int(lines[-1].split()[1]) if lines and lines[-1].split()[-1].isdecimal() else 0
+
+
+def _nothing() -> None:
+    return None

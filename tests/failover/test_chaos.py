@@ -1,0 +1,56 @@
+"""A few fixed schedules in every run of the suite; `make chaos` runs as many as one likes, sites parted by wires.
+
+On loopback, so that anybody may run them: kills and pauses, of a site, a database, a member of etcd.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.failover.runner import Needs, Report, last_line, run_one
+
+# Fewer than a schedule of `make chaos` asks for: the suite shares its machine.
+NEEDS = Needs(acknowledged_min=150)
+
+
+@pytest.mark.parametrize("fault", ["kill site", "pause records", "kill etcd"])
+async def test_nothing_acknowledged_is_lost_doubled_or_split(
+    fault: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    report = await run_one(
+        f"suite/{fault}",
+        folder=tmp_path_factory.mktemp("chaos"),
+        results=tmp_path,
+        network=None,
+        needs=NEEDS,
+        only=(fault,),
+    )
+    drawn = tmp_path / "timeline.txt"
+    assert report.passed, f"{report.line}\n{drawn.read_text('utf-8') if drawn.exists() else ''}"
+    assert [fault.name for fault in report.faults] == [fault]
+    assert (report.epoch > 1) is (fault == "kill site")
+    assert not drawn.exists()
+
+
+def test_the_last_line_counts_what_must_be_nothing() -> None:
+    report = Report(
+        seed="1/0",
+        strikes=(),
+        faults=(),
+        operations=9,
+        acknowledged=500,
+        unknown=0,
+        fresh_work=0.5,
+        epoch=1,
+        active="rabat",
+        wrong={"lost": 2, "out of order": 1},
+        weak=(),
+        unexpected={},
+        took_s=1.0,
+    )
+    assert last_line([report, report]) == (
+        "chaos: 2 schedules, 1000 acknowledged writes, 4 lost, 0 doubled, 0 split, 0 false moves"
+    )
+    assert not report.passed
