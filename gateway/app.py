@@ -121,15 +121,7 @@ def create_app(
     )
     relations = Relations(cache, datacenters.forwarder, clock=clock)
     reads = _reads(settings, cache, datacenters, feeds, clock)
-    writes = ForwardedWrites(
-        datacenters.forwarder,
-        datacenters.publisher,
-        datacenters.journal,
-        datacenters.directory,
-        datacenters.holding,
-        cache,
-        clock=clock,
-    )
+    writes = _writes(cache, datacenters, clock)
     accounts = {
         name: open_engine(site.accounts_dsn) for name, site in settings.sites.items() if site.accounts_dsn
     }
@@ -258,6 +250,18 @@ def _reads(
         denials_silent_for_s=feeds.denials_silent_for_s,
         denial_silence_max_s=settings.denial_silence_max_s,
         show_cache_status=settings.show_cache_status,
+        clock=clock,
+    )
+
+
+def _writes(cache: Cache, datacenters: _Datacenters, clock: Callable[[], float]) -> ForwardedWrites:
+    return ForwardedWrites(
+        datacenters.forwarder,
+        datacenters.publisher,
+        datacenters.journal,
+        datacenters.directory,
+        datacenters.holding,
+        cache,
         clock=clock,
     )
 

@@ -76,7 +76,7 @@ def test_a_record_below_the_row_proves_nothing() -> None:
 
 
 @given(st.none() | RECORDS, ROWS, st.sampled_from(SITES), st.floats(0, 5))
-def test_renewal_and_raising_are_for_the_serving_site_by_a_fresh_word_alone(
+def test_renewal_and_raising_are_for_the_serving_or_replaying_site_by_a_fresh_word_alone(
     found: Record | None, at: Row, site: str, age_s: float
 ) -> None:
     done = todo(found, at, site=site, word_age_s=age_s)
@@ -85,11 +85,19 @@ def test_renewal_and_raising_are_for_the_serving_site_by_a_fresh_word_alone(
     assert found is not None
     assert age_s < WORD_MAX_AGE_S
     assert not at.in_recovery
+    replays = found.phase is Phase.REPLAYING and found.target == site
     if done is Step.RENEW:
-        assert (found.serving, at.site, at.epoch) == (site, site, found.epoch)
+        assert (at.site, at.epoch) == (site, found.epoch)
+        assert found.serving == site or replays
     else:
         assert at.epoch < found.epoch
-        assert (found.serving == site) == (done is Step.RAISE)
+        assert (found.serving == site or replays) == (done is Step.RAISE)
+
+
+def test_the_row_is_kept_alive_while_the_journal_is_replayed_here() -> None:
+    replaying = declared(epoch=2, phase=Phase.REPLAYING, target="marrakech")
+    assert todo(replaying, row(epoch=2, site="marrakech"), site="marrakech") is Step.RENEW
+    assert todo(replaying, row(epoch=1)) is Step.CLOSE
 
 
 def test_the_row_is_dated_back_to_the_word() -> None:

@@ -139,7 +139,9 @@ async def test_a_director_that_dies_while_it_replays_is_resumed_and_nothing_is_d
         await nothing_is_missing(pair, "marrakech", clerk)
 
 
-async def test_after_a_claim_nothing_of_the_old_epoch_is_acknowledged(pair: Pair) -> None:
+async def test_after_a_claim_nothing_of_the_old_epoch_is_acknowledged(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other director has just claimed; Rabat's datacenter still takes the write, and nobody is told that it did."""
     await ready(pair)
     for site in ("marrakech", "witness", "rabat"):
@@ -159,12 +161,12 @@ async def test_after_a_claim_nothing_of_the_old_epoch_is_acknowledged(pair: Pair
                 claimed.append(after)
             return await keep(*args, **more)
 
-        clerk.journal.keep = claims_first  # type: ignore[method-assign]
+        monkeypatch.setattr(clerk.journal, "keep", claims_first)
         with pytest.raises(OutcomeUnknown):
             await clerk.write(seed.CLASSMATE, "15.00", key="between")
         assert clerk.acknowledged == []
         assert await _empty(pair)
-        clerk.journal.keep = keep  # type: ignore[method-assign]
+        monkeypatch.setattr(clerk.journal, "keep", keep)
         pair.direct("marrakech", "witness", "rabat")
         await eventually(lambda: _serving(pair, "marrakech"), within_s=PROMOTED_WITHIN_S)
         # The app repeats the same key, as it was told to: it was replicated, so the stored answer comes.

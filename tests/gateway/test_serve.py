@@ -69,6 +69,7 @@ def test_a_gateway_whose_part_ends_by_itself_ends_too(tmp_path: Path, keys_folde
         "MASSAR_ASSERTION_KEY_FILE": str(keys_folder / "gateway-rabat.pem"),
         "MASSAR_NOTICE_KEYS_DIR": str(tmp_path),
         "MASSAR_SEAL_KEY_FILE": str(keys_folder / "seal.key"),
+        "MASSAR_JOURNAL_KEY_FILE": str(keys_folder / "journal.key"),
         "MASSAR_METRICS_DIR": str(tmp_path / "metrics"),
         "MASSAR_LISTEN": "127.0.0.1:0",
         "MASSAR_PRIVATE_LISTEN": "127.0.0.1:0",

@@ -24,7 +24,7 @@ from datacenters.record import Phase, Protection
 from datacenters.unanswered import OutcomeUnknown
 from gateway import writing as writing_module
 from gateway.holding import Holding
-from gateway.writing import ForwardedWrites
+from gateway.writing import TRIES_MAX, ForwardedWrites
 from routes.endpoint import Caller
 from tests.auth.people import START
 from tests.cache import building
@@ -405,7 +405,7 @@ async def test_an_epoch_that_keeps_moving_is_not_followed_for_ever(
     monkeypatch.setattr(Journal, "keep", overtaken)
     answer = await enter(world)
     assert (answer.status_code, answer.json()["slug"]) == (504, "outcome-unknown")
-    assert len(written(world.rabat)) == 3
+    assert len(written(world.rabat)) == TRIES_MAX
     assert await kept(etcd_client) == ()
 
 
