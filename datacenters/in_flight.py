@@ -12,15 +12,18 @@ import statistics
 from enum import StrEnum
 
 CEILING = 256
-FLOOR = 16
+FLOOR = 32
 WINDOW_S = 0.25
 SAMPLES_MIN = 8
 SAMPLES_MAX = 512
 # The best median is looked for in the last one to two of these.
 BASELINE_S = 30.0
 # A window is too slow when its median is more than so many times the best one; what is faster than this never is.
+# The bound is wide, and one slow window proves nothing, because a worker that is short of its own processor measures
+# itself: shedding would then punish the datacenter's callers for the neighbour.
 TOLERANCE = 2.0
-NEVER_TOO_SLOW_S = 0.1
+NEVER_TOO_SLOW_S = 0.25
+SLOW_WINDOWS = 2
 SHRINK_MIN, SHRINK_MAX = 0.5, 0.9
 # Where so large a share of a window was refused as `overloaded` by the datacenter itself, it is too much as well.
 REFUSED_SHARE = 0.1
@@ -54,6 +57,7 @@ class InFlightLimit:
         self._peak = 0
         self._samples: list[float] = []
         self._refused = 0
+        self._slow_windows = 0
         self._window_began: float | None = None
         self._baseline_began = 0.0
         self._best: float | None = None
@@ -96,11 +100,13 @@ class InFlightLimit:
         median = statistics.median(self._samples)
         allowed_s = max(NEVER_TOO_SLOW_S, TOLERANCE * self._best_median(median, now))
         refused = self._refused >= REFUSED_SHARE * len(self._samples)
-        if refused or (median > allowed_s and self._peak >= self._floor):
+        slow = median > allowed_s and self._peak >= self._floor
+        self._slow_windows = self._slow_windows + 1 if slow else 0
+        if refused or self._slow_windows >= SLOW_WINDOWS:
             shrink = SHRINK_WHEN_REFUSED if refused else min(max(allowed_s / median, SHRINK_MIN), SHRINK_MAX)
             # What was too much is what was really under way, not what would have been allowed.
             self._limit = max(self._floor, int(shrink * min(self._limit, self._peak)))
-        elif self._peak >= NEARLY_USED * self._limit:
+        elif not slow and self._peak >= NEARLY_USED * self._limit:
             self._limit = min(self._ceiling, self._limit + GROWTH)
         self._samples.clear()
         self._refused = 0

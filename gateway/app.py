@@ -121,7 +121,7 @@ def create_app(
     )
     relations = Relations(cache, datacenters.forwarder, clock=clock)
     reads = _reads(settings, cache, datacenters, feeds, clock)
-    writes = _writes(cache, datacenters, clock)
+    writes = _writes(datacenters, cache, clock)
     accounts = {
         name: open_engine(site.accounts_dsn) for name, site in settings.sites.items() if site.accounts_dsn
     }
@@ -254,7 +254,7 @@ def _reads(
     )
 
 
-def _writes(cache: Cache, datacenters: _Datacenters, clock: Callable[[], float]) -> ForwardedWrites:
+def _writes(datacenters: _Datacenters, cache: Cache, clock: Callable[[], float]) -> ForwardedWrites:
     return ForwardedWrites(
         datacenters.forwarder,
         datacenters.publisher,

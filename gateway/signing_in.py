@@ -136,13 +136,12 @@ class SigningIn:
 
         Raises: Switching, AccountsUnavailable, and what `act` raises.
         """
-        await self._holding.passed()
         try:
             return await act(self._writable())
         except AccountsUnavailable:
             if not self._directory.switching_over:
                 raise
-        # The site was frozen under it. All of these may be done twice.
+        # Frozen already, or under it: all of these may be done twice.
         await self._holding.passed()
         return await act(self._writable())
 

@@ -83,12 +83,13 @@ async def test_the_loser_is_cancelled(winner: str, loser: str) -> None:
     assert (race.cancelled, race.won) == ([loser], int(winner == "second"))
 
 
+@pytest.mark.parametrize("kind", [OSError, TimeoutError])
 @pytest.mark.parametrize(("failing", "other"), [("first", "second"), ("second", "first")])
-async def test_a_failure_waits_for_the_other_one(failing: str, other: str) -> None:
+async def test_a_failure_waits_for_the_other_one(failing: str, other: str, kind: type[Exception]) -> None:
     race = Race()
     running = race.run()
     await race.second_begun.wait()
-    race.ends[failing].set_exception(OSError(failing))
+    race.ends[failing].set_exception(kind(failing))
     await asyncio.wait([running], timeout=0.02)
     assert not running.done()
     race.ends[other].set_result(other)

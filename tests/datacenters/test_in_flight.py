@@ -13,6 +13,7 @@ from datacenters.in_flight import (
     NEVER_TOO_SLOW_S,
     SAMPLES_MIN,
     SHARES,
+    SLOW_WINDOWS,
     WINDOW_S,
     InFlightLimit,
     Priority,
@@ -40,6 +41,13 @@ def window(limit: InFlightLimit, at: float, seconds: float, *, busy: int, refuse
     for _ in range(busy):
         limit.leave()
     return at + WINDOW_S
+
+
+def slow(limit: InFlightLimit, at: float, seconds: float = SLOW_S, *, busy: int = 100) -> float:
+    """As many slow windows as it takes to count; when the last one ended."""
+    for _ in range(SLOW_WINDOWS):
+        at = window(limit, at, seconds, busy=busy)
+    return at
 
 
 def begun(ceiling: int = CEILING) -> InFlightLimit:
@@ -75,29 +83,37 @@ def test_a_higher_priority_is_let_in_wherever_a_lower_one_is(ceiling: int, busy:
 
 def test_too_slow_means_fewer_and_quick_again_means_more() -> None:
     limit = begun()
-    at = window(limit, 1.0, SLOW_S, busy=100)
+    at = slow(limit, 1.0)
     assert limit.limit == 50  # of what was under way, not of what would have been allowed
     at = window(limit, at, SLOW_S, busy=50)
-    assert limit.limit == 25
-    at = window(limit, at, QUICK_S, busy=25)
-    assert limit.limit == 25 + GROWTH
+    assert limit.limit == FLOOR
+    at = window(limit, at, QUICK_S, busy=FLOOR)
+    assert limit.limit == FLOOR + GROWTH
+
+
+def test_one_slow_window_proves_nothing() -> None:
+    limit, at = begun(), 1.0
+    for _ in range(10):
+        at = window(limit, at, SLOW_S, busy=100)
+        at = window(limit, at, QUICK_S, busy=100)
+    assert limit.limit == CEILING
 
 
 def test_a_slow_datacenter_that_hardly_anybody_asks_is_not_slow_because_of_us() -> None:
     limit = begun()
-    window(limit, 1.0, SLOW_S, busy=FLOOR - 1)
+    slow(limit, 1.0, busy=FLOOR - 1)
     assert limit.limit == CEILING
 
 
 def test_what_is_quick_enough_is_never_too_slow() -> None:
     limit = begun()
-    window(limit, 1.0, NEVER_TOO_SLOW_S, busy=200)
+    slow(limit, 1.0, NEVER_TOO_SLOW_S, busy=200)
     assert limit.limit == CEILING
 
 
 def test_a_limit_that_nobody_comes_near_is_not_raised() -> None:
     limit = begun()
-    at = window(limit, 1.0, SLOW_S, busy=100)
+    at = slow(limit, 1.0)
     at = window(limit, at, QUICK_S, busy=10)  # the hundred were under way when it began
     held = limit.limit
     window(limit, at, QUICK_S, busy=10)
@@ -112,7 +128,7 @@ def test_what_the_datacenter_calls_too_much_is_too_much() -> None:
 
 def test_a_datacenter_that_has_become_slower_for_good_gets_its_limit_back() -> None:
     limit = begun()
-    at = window(limit, 1.0, 0.5, busy=100)
+    at = slow(limit, 1.0, 0.5)
     assert limit.limit == 50
     for _ in range(int(3 * BASELINE_S / WINDOW_S)):
         at = window(limit, at, 0.5, busy=limit.limit)
@@ -131,12 +147,13 @@ def test_it_keeps_its_bounds(ceiling: int, windows: list[tuple[float, int, int]]
 
 
 def test_it_settles_near_what_a_datacenter_can_do_at_once() -> None:
-    """A datacenter that works on 40 at once in 60 ms each and lets the others wait, asked by more than enough."""
-    limit, at = begun(), 1.0
+    """A datacenter that works on 60 at once in 0.2 s each and lets the others wait, asked by more than enough."""
+    limit = InFlightLimit()
+    at = window(limit, 1.0 - WINDOW_S, 0.2, busy=1)
     seen = []
-    for _ in range(200):
+    for _ in range(100):
         busy = limit.limit
-        at = window(limit, at, 0.06 * max(1.0, busy / 40), busy=busy)
+        at = window(limit, at, 0.2 * max(1.0, busy / 60), busy=busy)
         seen.append(limit.limit)
-    # 0.1 s is never too slow: 66 at once is where that begins.
-    assert all(30 <= each <= 66 + GROWTH for each in seen[20:])
+    # Twice the best is too slow: beyond 120 at once.
+    assert all(60 <= each <= 120 + 2 * GROWTH for each in seen[10:])

@@ -29,8 +29,8 @@ def environment(
         "ACCESS_KEYS_DIR": str(keys_folder / "access"),
         "ASSERTION_KEY_FILE": str(keys_folder / "gateway-rabat.pem"),
         "NOTICE_KEYS_DIR": str(keys_folder),
-        "SEAL_KEY_FILE": str(keys_folder / "seal.key"),
         "JOURNAL_KEY_FILE": str(keys_folder / "journal.key"),
+        "SEAL_KEY_FILE": str(keys_folder / "seal.key"),
         "METRICS_DIR": str(tmp_path),
     }
     for name, value in given.items():

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from datacenters.in_flight import CEILING, FLOOR
 from gateway.app import endpoints
 from gateway.metrics import FLUSH_INTERVAL_S
 from tests.countries import RunningCountry
@@ -113,6 +114,21 @@ async def test_labels_come_from_fixed_sets(operator: Operator, rabat: Line) -> N
         assert re.fullmatch(r"[2-5]\d\d", status)
     for labels, _ in await operator.samples("massar_forwarded_total"):
         assert labels["datacenter"] in {"rabat", "marrakech"}
+
+
+async def test_every_living_worker_tells_of_its_way_to_both_datacenters(operator: Operator) -> None:
+    breakers = await operator.samples("massar_breaker_workers")
+    workers = {
+        site: sum(value for labels, value in breakers if labels["datacenter"] == site)
+        for site in ("rabat", "marrakech")
+    }
+    assert workers["rabat"] == workers["marrakech"] >= 1
+    limits = {
+        labels["datacenter"]: value for labels, value in await operator.samples("massar_in_flight_limit")
+    }
+    assert set(limits) == set(workers)
+    for site, limit in limits.items():
+        assert FLOOR * workers[site] <= limit <= CEILING * workers[site]
 
 
 async def strings_about_people(
