@@ -76,6 +76,7 @@ class Acting:
         self._monotonic = monotonic
         self._dsn = dsn
         self._rounds = 0
+        self._replay = replay
         self._switchover = Switchover(dsn, site=site, by=by, clock=clock, monotonic=monotonic)
         self._protecting = Protecting(site)
         # Freezing and renewing the same row must not overtake each other.
@@ -96,6 +97,7 @@ class Acting:
             Duty(self._take_over_when_named, "take over"),
             Duty(self._prune, "prune", self._pruning.drop),
             Duty(self._protect, "protect"),
+            Duty(self._retry_what_was_parked, "retry"),
         )
 
     def drop(self) -> None:
@@ -158,6 +160,16 @@ class Acting:
                 held.record, protection=protection, reason=reason, now=self._clock(), by=self._by
             )
             await self._change(held, after, asked_at=asked_at, subject="protection")
+
+    async def _retry_what_was_parked(self) -> None:
+        declared = self._word.record
+        if self._replay is None or declared is None or declared.serving != self._site:
+            return
+        if not await self._etcd.count(etcd_keys.RETRIED):
+            return
+        report = await self._replay.retry(epoch=declared.epoch)
+        told = f"{report.done} done, {report.repeated} were there, {report.parked} parked again"
+        self._say("retry", told, f"parked records were judged once more: {told}")
 
     async def _keep_fence(self) -> None:
         if self._fence is None:

@@ -15,6 +15,7 @@ DENIALS = ROOT + "denials/"
 PURGES = ROOT + "purges/"
 JOURNAL = ROOT + "journal/"
 PARKED = ROOT + "parked/"
+RETRIED = ROOT + "retried/"
 AUDIT = ROOT + "audit/"
 PROTECTION = ROOT + "protection"
 AUDIT_HEAD = ROOT + "audit-head"
@@ -43,4 +44,14 @@ def journal_end(at: Position) -> str:
 
 def parked(ordering: str, key: str) -> str:
     """Where the record of `key` waits for a human, beside the later ones of the same ordering key (its digest)."""
-    return f"{PARKED}{ordering}/{key.removeprefix(JOURNAL)}"
+    return f"{PARKED}{ordering}/{_place(key)}"
+
+
+def retried(ordering: str, key: str) -> str:
+    """Where the parked record of `key` waits to be judged once more by the active datacenter."""
+    return f"{RETRIED}{ordering}/{_place(key)}"
+
+
+def _place(key: str) -> str:
+    """Timeline, position and name, which a record's key ends in wherever it lies."""
+    return "/".join(key.split("/")[-3:])

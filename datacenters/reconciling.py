@@ -14,7 +14,7 @@ from types import MappingProxyType
 import msgspec
 
 from datacenters import control, etcd_keys
-from datacenters.etcd import Etcd
+from datacenters.etcd import Delete, Etcd, Put
 from datacenters.record import SERVING_PHASES, Record, Refusal
 
 SHOWN_MAX = 50
@@ -77,7 +77,7 @@ async def discard(etcd: Etcd, doomed: Waiting, decision: Decision) -> str | Refu
     held = await control.read(etcd)
     if held is None:
         return Refusal("nothing was ever declared in this etcd")
-    after = _noted(held.record, doomed, decision)
+    after = _noted(held.record, doomed, decision, resolution=Resolution.DISCARD)
     if isinstance(after, Refusal):
         return after
     if not await control.change(etcd, held, after):
@@ -88,12 +88,24 @@ async def discard(etcd: Etcd, doomed: Waiting, decision: Decision) -> str | Refu
 
 
 async def retry(etcd: Etcd, again: Waiting, decision: Decision) -> str | Refusal:
-    """Have the active datacenter judge the records once more."""
-    del etcd, decision
-    return Refusal(
-        f"{again.ordering}: no director takes parked records up again; mend the cause in the application, "
-        "have the writes entered again, then discard these"
-    )
+    """Have the active datacenter judge the records once more: its own site's director takes them up."""
+    held = await control.read(etcd)
+    if held is None:
+        return Refusal("nothing was ever declared in this etcd")
+    after = _noted(held.record, again, decision, resolution=Resolution.RETRY)
+    if isinstance(after, Refusal):
+        return after
+    if not await control.change(etcd, held, after):
+        return Refusal("the record changed meanwhile; look again")
+    for parked in again.records:
+        found = await etcd.read(parked.key)
+        if found is not None:
+            await etcd.transact(
+                unchanged={parked.key: found.value},
+                puts=(Put(etcd_keys.retried(again.ordering, parked.key), found.value),),
+                deletes=(Delete(parked.key),),
+            )
+    return f"{len(again.records)} records of {again.ordering} are judged once more; what mismatches is parked again"
 
 
 RESOLUTIONS: Mapping[Resolution, Resolve] = MappingProxyType({
@@ -102,14 +114,17 @@ RESOLUTIONS: Mapping[Resolution, Resolve] = MappingProxyType({
 })  # fmt: skip
 
 
-def _noted(record: Record, doomed: Waiting, decision: Decision) -> Record | Refusal:
+def _noted(
+    record: Record, resolved: Waiting, decision: Decision, *, resolution: Resolution
+) -> Record | Refusal:
     if record.phase not in SERVING_PHASES:
         return Refusal(f"a move is under way (phase {record.phase}); wait for its end")
-    named = [f"{parked.timeline}-{parked.lsn}/{parked.name}" for parked in doomed.records]
+    named = [f"{parked.timeline}-{parked.lsn}/{parked.name}" for parked in resolved.records]
+    word = {Resolution.DISCARD: "discarded", Resolution.RETRY: "retried"}[resolution]
     return msgspec.structs.replace(
         record,
-        reason=f"parked records of {doomed.ordering} discarded: {decision.reason}",
-        evidence={"discarded": named, "ordering": doomed.ordering},
+        reason=f"parked records of {resolved.ordering} {word}: {decision.reason}",
+        evidence={word: named, "ordering": resolved.ordering},
         decided_by=decision.by,
         decided_at=decision.now,
     )

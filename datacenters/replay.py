@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -96,7 +96,21 @@ class Replay:
 
         Raises: ReplayFailed, EtcdUnavailable, EtcdRefused.
         """
-        chains, unreadable = await self._chains()
+        chains, unreadable = await self._chains(etcd_keys.JOURNAL)
+        waiting = await self._waiting_for_a_human()
+        for ordering_key, chain in chains.items():
+            chain.parked = ordering(ordering_key) in waiting
+        return await self._all(chains.values(), unreadable, epoch=epoch)
+
+    async def retry(self, *, epoch: int) -> Report:
+        """Replay what a human has taken out of the parked ones; what mismatches again is parked again.
+
+        Raises: ReplayFailed, EtcdUnavailable, EtcdRefused.
+        """
+        chains, unreadable = await self._chains(etcd_keys.RETRIED)
+        return await self._all(chains.values(), unreadable, epoch=epoch)
+
+    async def _all(self, chains: Iterable[_Chain], unreadable: Sequence[KeyValue], *, epoch: int) -> Report:
         for item in unreadable:
             await self._move_unreadable(item, epoch=epoch)
         gate = asyncio.Semaphore(PARALLEL_MAX)
@@ -117,14 +131,14 @@ class Replay:
             parked=sum(report.parked for report in reports) + len(unreadable),
         )
 
-    async def _chains(self) -> tuple[list[_Chain], list[KeyValue]]:
+    async def _chains(self, prefix: str) -> tuple[dict[str, _Chain], list[KeyValue]]:
         found: dict[str, _Chain] = {}
         unreadable: list[KeyValue] = []
-        after = etcd_keys.JOURNAL
-        while items := (await self._etcd.page(etcd_keys.JOURNAL, after=after, limit=PAGE_KEYS)).items:
+        after = prefix
+        while items := (await self._etcd.page(prefix, after=after, limit=PAGE_KEYS)).items:
             after = items[-1].key
             for item in items:
-                timeline, _, name = item.key.removeprefix(etcd_keys.JOURNAL).split("/")
+                timeline, _, name = item.key.split("/")[-3:]
                 try:
                     record = opened(item.value, name, self._seal)
                 except (SealBroken, msgspec.MsgspecError):
@@ -132,11 +146,9 @@ class Replay:
                     continue
                 chain = found.setdefault(record.ordering_key, _Chain([]))
                 chain.found.append(_Found(item.key, item.value, record, int(timeline)))
-        waiting = await self._waiting_for_a_human()
-        for ordering_key, chain in found.items():
+        for chain in found.values():
             chain.found.sort(key=lambda one: (one.timeline, one.record.order))
-            chain.parked = ordering(ordering_key) in waiting
-        return list(found.values()), unreadable
+        return found, unreadable
 
     async def _waiting_for_a_human(self) -> set[str]:
         names: set[str] = set()

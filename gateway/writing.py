@@ -33,6 +33,7 @@ from datacenters.journal import (
 )
 from datacenters.position import NOWHERE
 from datacenters.unanswered import OutcomeUnknown, Overloaded, ReadOnly, Switching
+from gateway import trail
 from gateway.holding import Holding, come_back_in_s
 from routes.endpoint import Caller, Written
 from routes.problems import PROBLEMS
@@ -175,6 +176,7 @@ class ForwardedWrites:
             try:
                 return answer, await self._keep(asked, answer)
             except EpochMoved as moved:
+                trail.note_journal("moved")
                 self._directory.observe_epoch(moved.epoch)
                 if not await self._directory.serving(epoch=moved.epoch, within_s=MOVED_WITHIN_S):
                     break
@@ -205,6 +207,7 @@ class ForwardedWrites:
             kept = await self._journal.keep(record, epoch=answer.epoch, at=answer.position)
         except (EtcdUnavailable, JournalFull) as error:
             raise OutcomeUnknown(str(error), retry_after_s=come_back_in_s()) from error
+        trail.note_journal("kept" if kept.protected else "unprotected")
         return kept.revision
 
     async def aclose(self) -> None:

@@ -72,6 +72,7 @@ async def test_a_witness_has_nothing_to_do_but_to_give_up_what_drags_on(etcd: Et
         "take over",
         "prune",
         "protect",
+        "retry",
     }
 
 

@@ -43,6 +43,20 @@ async def test_discarding_leaves_a_row_and_removes_that_ordering_key_alone(etcd:
     assert (await control.chain(etcd)).walked().whole
 
 
+async def test_retrying_leaves_a_row_and_hands_that_ordering_key_to_the_director(etcd: Etcd) -> None:
+    await installed(etcd)
+    await park(etcd, "aaa", 7, 8)
+    await park(etcd, "bbb", 9)
+    first, other = await reconciling.waiting(etcd)
+    said = await reconciling.RESOLUTIONS[Resolution.RETRY](etcd, first, DECISION)
+    assert said == "2 records of aaa are judged once more; what mismatches is parked again"
+    assert await reconciling.waiting(etcd) == (other,)
+    handed = [item.key for item in (await etcd.range(etcd_keys.RETRIED, prefix=True)).items]
+    assert handed == [etcd_keys.retried("aaa", parked.key) for parked in first.records]
+    row = (await control.audit(etcd))[-1]
+    assert row.after.evidence == {"retried": ["1-7/n7", "1-8/n8"], "ordering": "aaa"}
+
+
 async def test_during_a_move_nothing_is_resolved(etcd: Etcd) -> None:
     await installed(etcd)
     await park(etcd, "aaa", 7)

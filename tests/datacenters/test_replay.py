@@ -163,6 +163,22 @@ async def test_a_mismatch_parks_it_and_what_follows_under_its_ordering_key_and_n
     assert "later" not in site.done
 
 
+async def test_what_a_human_has_taken_up_again_is_done_or_parked_again(etcd: Etcd) -> None:
+    await put(etcd)
+    for at, one in (
+        ((1, 5), record("good", order=5)),
+        ((1, 6), record("bad", ordering_key="/other", order=6)),
+    ):
+        key = etcd_keys.retried(replay.ordering(one.ordering_key), etcd_keys.journal(at, one.name))
+        await etcd.put(key, sealed(one, SEAL))
+    site = Site(refuses=frozenset({"bad"}))
+    assert await into(etcd, site).retry(epoch=EPOCH) == Report(done=1, repeated=0, parked=1)
+    assert site.done == ["good"]
+    assert {one.key for one in (await kept(etcd)).values()} == {"good"}
+    assert {one.key for one in (await kept(etcd, etcd_keys.PARKED)).values()} == {"bad"}
+    assert await etcd.count(etcd_keys.RETRIED) == 0
+
+
 async def test_an_unreadable_record_is_parked_and_stops_nobody(etcd: Etcd) -> None:
     await put(etcd, ((1, 2), record("good")))
     await etcd.put(etcd_keys.journal((1, 1), "f" * 32), b"not sealed by us at all, but long enough to be")
