@@ -18,6 +18,8 @@ from datacenters import position
 from datacenters.record import Phase, Record
 
 WORD_MAX_AGE_S = 1.0
+# After so long without a stream a standby's own reconnecting does not help: the log that it lacks is gone.
+STARVED_S = 60.0
 # A write learns its place in the log a moment before it commits: those that began before the fork may end behind it.
 FORK_MARGIN_BYTES = 4 * 1024 * 1024
 _SETTLED_PHASES = frozenset({Phase.ACTIVE, Phase.HOLD, Phase.READ_ONLY})
@@ -33,7 +35,10 @@ class Step(StrEnum):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """One look at the site's own PostgreSQL; `timeline` is a primary's, the last two are a standby's."""
+    """One look at the site's own PostgreSQL; `timeline` is a primary's, the last three are a standby's.
+
+    `starved_s` counts since it was last seen to stream.
+    """
 
     in_recovery: bool
     timeline: int | None
@@ -41,6 +46,7 @@ class Standing(msgspec.Struct, frozen=True):
     fence_site: str | None
     streaming: bool = False
     caught_up: bool = False
+    starved_s: float = 0.0
 
 
 class Fate(StrEnum):
@@ -129,7 +135,7 @@ def step(
             Step.REJOIN if begun else Step.NOTHING
         )  # stopped by a rejoin that did not end, or for other reasons
     if standing.in_recovery:
-        return _of_a_standby(standing) if begun else Step.NOTHING
+        return _of_a_standby(standing, begun=begun)
     if standing.fence_epoch < declared.epoch or standing.fence_site == site:
         return Step.NOTHING  # the fence is closed first, so that nothing more is written
     # A list of an earlier epoch may lack what was written since, had the site been active again in between.
@@ -137,7 +143,9 @@ def step(
     return Step.REJOIN if listed else Step.LIST
 
 
-def _of_a_standby(standing: Standing) -> Step:
+def _of_a_standby(standing: Standing, *, begun: bool) -> Step:
+    if not begun:  # it has nothing of its own to list, but the report is what makes a rejoin outlive a crash
+        return Step.LIST if standing.starved_s >= STARVED_S else Step.NOTHING
     if not standing.streaming:
         return Step.REJOIN
     return Step.SETTLE if standing.caught_up else Step.NOTHING

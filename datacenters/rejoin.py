@@ -35,10 +35,13 @@ SELECT r.recovering,
        CASE WHEN NOT r.recovering
             THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer END AS timeline,
        (SELECT epoch FROM fence WHERE id = 1) AS epoch, (SELECT site FROM fence WHERE id = 1) AS site,
-       w.status IS NOT NULL AND w.status = 'streaming' AS streaming,
-       coalesce(w.status = 'streaming' AND pg_last_wal_replay_lsn() >= w.latest_end_lsn, false) AS caught_up
-FROM (SELECT pg_is_in_recovery() AS recovering) AS r LEFT JOIN pg_stat_wal_receiver AS w ON true
-"""
+       w.pid IS NOT NULL AS streaming,
+       coalesce(pg_last_wal_replay_lsn() >= w.latest_end_lsn, false) AS caught_up
+FROM (SELECT pg_is_in_recovery() AS recovering) AS r LEFT JOIN (
+    pg_stat_wal_receiver AS w JOIN pg_stat_activity AS a ON a.pid = w.pid AND w.status = 'streaming'
+    AND a.backend_start < clock_timestamp() - interval '1 s'
+) ON true
+"""  # a receiver whose log is gone says that it streams each time, and ends at once
 _WRITTEN = (
     "principal, route, key, encode(digest, 'hex') AS digest, to_json(decided_at) #>> '{}' AS at, order_lsn"
 )
@@ -94,7 +97,9 @@ class Rejoining:
         self._clock = clock
         self._monotonic = monotonic
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._trying = False
         self._kept_at = float("-inf")
+        self._streamed_at = monotonic()
         self._pause_s = HOOK_PAUSE_S
         self._not_before = float("-inf")
         self.told: Fenced | None = None
@@ -109,17 +114,20 @@ class Rejoining:
             return
         if declared.active == self._site and declared.target is None:
             self.told = None
+            self._streamed_at = self._monotonic()
             await self._keep_wal()
             return
         report = self._quarantine.newest() if self._quarantine else None
         standing = await self._look()
+        if standing is None:
+            self._streamed_at = self._monotonic()  # it starts to starve when it is there
         if standing is None and not (report and report.rejoined_at is None):
             raise ConnectionError("PostgreSQL does not answer")  # told once, by whoever repeats this
         todo = fenced.step(
             declared, word_age_s=word_age_s(), site=self._site, standing=standing, report=report
         )
         over = standing is not None and fenced.is_over(declared, site=self._site, standing=standing)
-        self.told = _told(report, over=over)
+        self.told = _told(report, over=over, trying=self._trying)
         if self._quarantine is None:
             return
         if todo is Step.LIST and standing is not None:
@@ -164,6 +172,8 @@ class Rejoining:
             return None
         if found is None:
             return None
+        if found["streaming"] or not found["recovering"]:
+            self._streamed_at = self._monotonic()
         return Standing(
             in_recovery=found["recovering"],
             timeline=found["timeline"],
@@ -171,14 +181,17 @@ class Rejoining:
             fence_site=found["site"],
             streaming=found["streaming"],
             caught_up=found["caught_up"],
+            starved_s=self._monotonic() - self._streamed_at,
         )
 
     async def _list(self, declared: Record, standing: Standing, quarantine: Quarantine) -> None:
         """Write down what this site decided behind the fork, as long as it is still there to be read."""
         timeline = standing.timeline or 0
         fork_lsn = fenced.fork(declared, timeline=timeline)
-        connection = await self._connected()
-        rows = await connection.fetch(_BEHIND, fenced.listed_from(fork_lsn), ORPHANS_MAX + 1)
+        rows = []
+        if not standing.in_recovery:
+            connection = await self._connected()
+            rows = await connection.fetch(_BEHIND, fenced.listed_from(fork_lsn), ORPHANS_MAX + 1)
         report = Report(
             site=self._site,
             epoch=declared.epoch,
@@ -190,16 +203,17 @@ class Rejoining:
             more=len(rows) > ORPHANS_MAX,
         )
         quarantine.write(report)
-        self.told = _told(report, over=True)
+        self.told = _told(report, over=not standing.in_recovery)
         _log.warning(
-            "fenced: what may be missing elsewhere is listed",
+            "a standby without a stream: its log is gone" if standing.in_recovery else "fenced: what may be missing elsewhere is listed",
             site=self._site, epoch=report.epoch, active=report.active, listed=len(report.orphans),
         )  # fmt: skip
 
     async def _rejoin(self, declared: Record, report: Report) -> None:
         if self._hook is None or self._monotonic() < self._not_before:
             return
-        self.told = _told(report, over=True, stage="rejoining")
+        self._trying = True
+        self.told = _told(report, over=True, trying=True)
         self.drop()
         _log.info("rejoining", site=self._site, active=declared.active, epoch=declared.epoch)
         try:
@@ -219,6 +233,7 @@ class Rejoining:
         held = {written.scope: written for written in map(_written, rows)}
         settled = fenced.settle(report, held, now=self._clock())
         quarantine.write(settled)
+        self._trying = False
         self.told = _told(settled, over=False)
         _log.warning(
             "rejoined",
@@ -227,13 +242,12 @@ class Rejoining:
         )  # fmt: skip
 
 
-def _told(report: Report | None, *, over: bool, stage: str | None = None) -> Fenced | None:
+def _told(report: Report | None, *, over: bool, trying: bool = False) -> Fenced | None:
     if report is None or (over and report.rejoined_at is not None):
         return Fenced(stage="fenced") if over else None
-    if stage is None:
-        stage = "listed" if report.rejoined_at is None else "rejoined"
+    under_way = "rejoining" if trying else "listed"
     return Fenced(
-        stage=stage,
+        stage=under_way if report.rejoined_at is None else "rejoined",
         orphans=len(report.orphans),
         absent=report.number(Fate.ABSENT) + report.number(Fate.OTHER),
     )

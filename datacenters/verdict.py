@@ -69,7 +69,9 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Fenced(msgspec.Struct, frozen=True):
-    """How far a site has come whose own history is over: "fenced", "listed", "rejoining", or "rejoined" when it follows.
+    """How far a site has come whose history is over, or whose log is gone.
+
+    First "fenced", then "listed", "rejoining", and "rejoined" when it follows.
 
     Of its writes behind the fork `orphans` may be missing elsewhere, and `absent` are known to be.
     """

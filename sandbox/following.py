@@ -7,9 +7,11 @@ new one is whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -22,9 +24,14 @@ REWIND_WITHIN_S = 300.0
 BACKUP_WITHIN_S = 900.0
 STREAMS_WITHIN_S = 20.0
 CONNECT_WITHIN_S = 2.0
-_STREAMS = (
-    "SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+ASK_WITHIN_S = 10.0
+# A receiver whose log is gone says that it streams each time, and ends at once: it must have lived for a second.
+_STREAMS = """
+SELECT pg_is_in_recovery() AND EXISTS (
+    SELECT FROM pg_stat_wal_receiver AS w JOIN pg_stat_activity AS a USING (pid)
+    WHERE w.status = 'streaming' AND a.backend_start < clock_timestamp() - interval '1 s'
 )
+"""
 
 Say = Callable[[str], None]
 
@@ -34,6 +41,44 @@ async def streams(server: PostgresServer) -> bool:
     return await _answer(server.admin_dsn, _STREAMS) is True
 
 
+async def follow(
+    server: PostgresServer,
+    *,
+    primary: PostgresServer,
+    home: Home,
+    logs: Path,
+    site: str,
+    say: Say,
+    stop: Callable[[], Awaitable[None]],
+    start: Callable[[], Awaitable[PostgresServer]],
+) -> None:
+    """Return once `server` streams from `primary`; `stop` and `start` are its owner's.
+
+    It is stopped only while the active one answers: a standby that merely lost sight of it may have to take over.
+    Raises: ProcessFailed; it may be run again.
+    """
+    if await streams(server):
+        return
+    await _expect_primary(server, primary=primary, home=home, logs=logs, site=site)
+    await stop()
+    for make in (prepare, rebuild):
+        try:
+            await make(server, primary=primary, home=home, logs=logs, site=site, say=say)
+        except processes.ProcessFailed:
+            if not _note(home, site).exists():  # its data were not touched
+                await start()
+            raise
+        again = await start()
+        with contextlib.suppress(processes.ProcessFailed):
+            await processes.ready(
+                again.process, partial(streams, again), within_s=STREAMS_WITHIN_S, poll_s=0.1
+            )
+            say(f"{site}: follows the active database")
+            return
+        await stop()
+    raise processes.ProcessFailed(f"{site}: its PostgreSQL does not stream from the active one")
+
+
 async def prepare(
     server: PostgresServer, *, primary: PostgresServer, home: Home, logs: Path, site: str, say: Say
 ) -> None:
@@ -41,8 +86,8 @@ async def prepare(
 
     Raises: ProcessFailed; it may be run again, also after a crash at any point.
     """
-    note = home.folder / f"{site}.rejoining"
-    await _expect_primary(primary, site)
+    note = _note(home, site)
+    await _expect_primary(server, primary=primary, home=home, logs=logs, site=site)
     if not note.exists():
         note.touch(mode=0o600)
         if await _rewound(server, primary=primary, home=home, logs=logs, site=site, say=say):
@@ -59,8 +104,8 @@ async def rebuild(
 
     Raises: ProcessFailed.
     """
-    note = home.folder / f"{site}.rejoining"
-    await _expect_primary(primary, site)
+    note = _note(home, site)
+    await _expect_primary(server, primary=primary, home=home, logs=logs, site=site)
     note.touch(mode=0o600)
     fresh, old = home.folder / f"{site}.new", home.folder / f"{site}.old"
     if fresh.exists():
@@ -83,6 +128,10 @@ async def rebuild(
     _follow(fresh, primary=primary, home=home, site=site)
     _swap(fresh, old, server.folder)
     note.unlink()
+
+
+def _note(home: Home, site: str) -> Path:
+    return home.folder / f"{site}.rejoining"
 
 
 async def _rewound(
@@ -132,9 +181,30 @@ def _follow(data: Path, *, primary: PostgresServer, home: Home, site: str) -> No
             os.fsync(written.fileno())
 
 
-async def _expect_primary(primary: PostgresServer, site: str) -> None:
-    if await _answer(primary.admin_dsn, "SELECT NOT pg_is_in_recovery()") is not True:
-        raise processes.ProcessFailed(f"{site}: the active database does not answer as a primary")
+async def _expect_primary(
+    server: PostgresServer, *, primary: PostgresServer, home: Home, logs: Path, site: str
+) -> None:
+    """Raise ProcessFailed unless the active database answers as a primary to the site itself, from where it sits."""
+    try:
+        await processes.run(
+            [
+                *(str(home.binaries / "psql"), "-XAtq", "-h", primary.seat.host, "-p", str(primary.port)),
+                *("-U", "massar_rewinder", "-d", postgres.SUPERUSER),
+                *("-c", "SELECT 1 / (NOT pg_is_in_recovery())::integer"),
+            ],
+            name=f"{site}-asks",
+            log=logs / f"{site}-postgres.log",
+            within_s=ASK_WITHIN_S,
+            environment={
+                **processes.BARE_ENVIRONMENT,
+                "PGPASSWORD": primary.passwords.massar_rewinder,
+                "PGCONNECT_TIMEOUT": "3",
+            },
+            account=home.account,
+            namespace=server.seat.namespace,
+        )
+    except processes.ProcessFailed:
+        raise processes.ProcessFailed(f"{site}: the active database does not answer as a primary") from None
 
 
 async def _answer(dsn: str, question: str) -> object:

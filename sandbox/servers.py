@@ -6,7 +6,6 @@ gets it back when it answers.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -149,32 +148,21 @@ class Servers:
 
         Raises: ProcessFailed; it may be asked again.
         """
-        name = f"{site}-postgres"
-        if not self.fleet.ended(name):
-            if await following.streams(self.databases[site]):
-                return
-            await self.fleet.take_out(name, within_s=POSTGRES_STOPS_WITHIN_S)
-        for make in (following.prepare, following.rebuild):
-            await make(
-                self.databases[site],
-                primary=self.databases[active],
-                home=self.home,
-                logs=self.logs,
-                site=site,
-                say=say,
-            )
-            server = await self.database(site)
-            with contextlib.suppress(processes.ProcessFailed):
-                await processes.ready(
-                    server.process,
-                    lambda: following.streams(self.databases[site]),
-                    within_s=following.STREAMS_WITHIN_S,
-                    poll_s=0.1,
-                )
-                say(f"{site}: follows {active}")
-                return
-            await self.fleet.take_out(name, within_s=POSTGRES_STOPS_WITHIN_S)
-        raise processes.ProcessFailed(f"{site}: its PostgreSQL does not stream from {active}")
+
+        async def stop() -> None:
+            if not self.fleet.ended(f"{site}-postgres"):
+                await self.fleet.take_out(f"{site}-postgres", within_s=POSTGRES_STOPS_WITHIN_S)
+
+        await following.follow(
+            self.databases[site],
+            primary=self.databases[active],
+            home=self.home,
+            logs=self.logs,
+            site=site,
+            say=say,
+            stop=stop,
+            start=lambda: self.database(site),
+        )
 
     async def datacenter(self, site: str, good: Callable[[Health], bool] = lambda _: True) -> None:
         """Start a site's datacenter; return once its health is `good`."""

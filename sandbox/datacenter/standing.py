@@ -19,7 +19,8 @@ PAGE_BYTES = (
 )
 
 # On a primary the running timeline is in the name of the current log file (the control file lags behind a promotion);
-# on a standby only the control file knows it. Receipt times are visible to members of pg_read_all_stats.
+# on a standby only the control file knows it. Receipt times are visible to members of pg_read_all_stats. A receiver
+# whose log is gone at the primary ends at once, but not before it has heard something: one that is a second old counts.
 _LOOK = text("""
 SELECT r.recovering,
        ((CASE WHEN r.recovering THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)
@@ -37,7 +38,8 @@ SELECT r.recovering,
             THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END AS replayed_age_s,
        CASE WHEN r.recovering
             THEN (SELECT extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)::float8
-                  FROM pg_stat_wal_receiver AS w) END AS receipt_age_s
+                  FROM pg_stat_wal_receiver AS w JOIN pg_stat_activity AS a USING (pid)
+                  WHERE a.backend_start < clock_timestamp() - interval '1 second') END AS receipt_age_s
 FROM (SELECT pg_is_in_recovery() AS recovering) AS r LEFT JOIN fence AS f ON f.id = 1
 """)
 

@@ -49,6 +49,14 @@ def test_the_way_back_is_list_rejoin_settle() -> None:
     assert step(report=DONE, standing=STANDBY) is Step.NOTHING
 
 
+def test_a_standby_that_starves_is_rebuilt_by_the_same_way() -> None:
+    starved = replaced(STANDBY, streaming=False, caught_up=False, starved_s=fenced.STARVED_S)
+    assert step(standing=starved) is Step.LIST
+    assert step(standing=starved, report=DONE) is Step.LIST
+    assert step(standing=starved, report=LISTED) is Step.REJOIN
+    assert step(standing=replaced(starved, starved_s=fenced.STARVED_S - 1)) is Step.NOTHING
+
+
 def test_a_fence_that_is_still_open_is_closed_first() -> None:
     assert step(standing=replaced(PRIMARY, fence_epoch=1, fence_site="rabat")) is Step.NOTHING
     assert step(standing=replaced(PRIMARY, fence_epoch=1)) is Step.NOTHING

@@ -150,9 +150,10 @@ class Network:
             if other != place:
                 self._join(other, place)
 
-    def reaches(self, here: str, there: str, port: int) -> bool:
-        """Whether a connection from one place to a port of another can be made within a second."""
-        attempt = f"import socket; socket.create_connection(('{self.address[there]}', {port}), 1).close()"
+    def reaches(self, here: str, there: str, port: int, *, within_s: float = 1.0) -> bool:
+        """Whether a connection from one place to a port of another can be made in time."""
+        address = (self.address[there], port)
+        attempt = f"import socket; socket.create_connection({address}, {within_s}).close()"
         done = subprocess.run(
             ["ip", "netns", "exec", self.namespace(here), "python3", "-c", attempt],
             capture_output=True,

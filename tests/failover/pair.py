@@ -18,7 +18,7 @@ import asyncpg
 import httpx
 import msgspec
 
-from datacenters import control, etcd_keys
+from datacenters import control, etcd_keys, record
 from datacenters.director import ETCD_TIMEOUT_S, Director
 from datacenters.etcd import Etcd
 from datacenters.feeds import Publisher
@@ -189,6 +189,13 @@ class Pair:
             return list(await connection.fetch(query, *values))
         finally:
             await connection.close()
+
+    async def hold(self, reason: str) -> None:
+        """A human forbids automatic moves."""
+        held = await self.held()
+        after = record.hold(held.record, reason=reason, now=time.time(), by="operator:tests")
+        assert isinstance(after, Record)
+        assert await self.change(held, after)
 
     async def standing(self, site: str) -> Standing | None:
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:

@@ -18,7 +18,7 @@ FIRST_AT_S = (3.0, 6.0)
 APART_S = (3.0, 6.0)
 STRIKES_MAX = 3
 # A move needs 2.4 s without a word; what lasts no longer than this must move nothing.
-SHORT_S = 2.0
+SHORT_S = 2.2
 LONG_S = (6.0, 12.0)
 GRAY_S = 16.0
 FOR_GOOD_S = 10.0
@@ -35,6 +35,8 @@ class Strike(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     lasts_s: float
     explains: tuple[str, ...] = ()
+    explains_beyond_short: bool = False
+    """A move is right all the same when the strike lasted longer than `SHORT_S`."""
     for_good: bool = False
 
 
@@ -53,7 +55,7 @@ class Fault(msgspec.Struct, frozen=True):
     """Whether a member of etcd goes with it for good."""
 
 
-_KEEPS = (0.5, SHORT_S)
+_KEEPS = (0.5, 1.5)
 KINDS: tuple[Fault, ...] = (
     Fault("kill site", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True, etcd=True),
     Fault("kill datacenter", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True),
@@ -114,6 +116,7 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
                 at_s=round(at_s, 2),
                 lasts_s=lasts_s,
                 explains=(where,) if kind.moves else (),
+                explains_beyond_short=kind.lasts_s == _KEEPS,
                 for_good=kind.for_good,
             )
         )

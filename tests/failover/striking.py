@@ -18,10 +18,11 @@ from sandbox.folder import SITES, WITNESS
 from tests.failover import gray
 from tests.failover.moves import Fault
 from tests.failover.network import PHONES, Network
-from tests.failover.schedule import Strike
+from tests.failover.schedule import SHORT_S, Strike
 
 BITES_WITHIN_S = 5.0
 POLL_S = 0.02
+SHOWN_WITHIN_S = 0.4
 FLAP_S = (0.5, 1.5)
 LOSS_PER_THOUSAND = 10
 GRAY_PORT = 9977
@@ -60,13 +61,15 @@ class Striker:
                 await asyncio.sleep(POLL_S)
         finally:
             await asyncio.to_thread(mend)  # commands, and the load shares this loop
+            lasted_s = time.monotonic() - struck_at
+            overdone = strike.explains_beyond_short and lasted_s > SHORT_S  # commands take their time
             self.faults.append(
                 Fault(
                     name=strike.name,
                     where=strike.where,
                     began=struck_at,
                     ended=None if strike.for_good else time.monotonic(),
-                    explains=strike.explains,
+                    explains=(strike.where,) if overdone else strike.explains,
                     bitten=bitten,
                 )
             )
@@ -116,12 +119,9 @@ class Striker:
         network = self._needed()
         port = self._etcd_port(here) if here == WITNESS else self._port(here, "gateways")
 
-        def cut() -> list[str]:
-            for other in others:
-                network.cut(here, other)
-            return [other for other in others if network.reaches(other, here, port)]
-
-        through = await asyncio.to_thread(cut)
+        for other in others:
+            await asyncio.to_thread(network.cut, here, other)
+        through = await self._reaching(others, here, port)
 
         def mend() -> None:
             for other in others:
@@ -140,12 +140,10 @@ class Striker:
         }[direction]
         port = self._port(here, "gateways")
 
-        def deafen() -> list[tuple[str, str]]:
-            for deaf, towards in pairs:
-                network.deafen(deaf, towards)
-            return [pair for pair in pairs if network.reaches(next(p for p in pair if p != here), here, port)]
-
-        through = await asyncio.to_thread(deafen)
+        for deaf, towards in pairs:
+            await asyncio.to_thread(network.deafen, deaf, towards)
+        ends = [next(place for place in pair if place != here) for pair in pairs]
+        through = await self._reaching(ends, here, port)
 
         def mend() -> None:
             for deaf in {deaf for deaf, _ in pairs}:
@@ -212,6 +210,15 @@ class Striker:
             raise
         spoilt = await _soon(lambda: _last_count(log) > 0)
         return (f"{mode}: requests of users were spoilt" if spoilt else ""), mend
+
+    async def _reaching(self, callers: Iterable[str], here: str, port: int) -> list[str]:
+        """Who still reaches this place; asked side by side, for a short strike must stay short."""
+        names = list(callers)
+        network = self._needed()
+        answers = await asyncio.gather(
+            *(asyncio.to_thread(network.reaches, name, here, port, within_s=SHOWN_WITHIN_S) for name in names)
+        )
+        return [name for name, reached in zip(names, answers, strict=True) if reached]
 
     def _needed(self) -> Network:
         assert self._network is not None, "this strike needs sites with a network of their own"

@@ -25,6 +25,7 @@ from tests.failover.pair import Pair, running_pair
 from tests.waiting import eventually
 
 RESTLESS = Policy(dwell_s=0, moves_per_day=99)
+FOLLOWS = "rabat: follows the active database"
 PROMOTED_WITHIN_S = 20.0
 REJOINED_WITHIN_S = 60.0
 UNSEEN = 20
@@ -54,29 +55,26 @@ class Following:
 
     async def run(self, *, site: str, active: str, epoch: int) -> None:
         assert (site, epoch) == (self._site, (await self._pair.record()).epoch)
-        database = self._pair.databases[site]
-        if not database.process.ended:
-            if await following.streams(database):
-                return
-            await postgres.stop(database)
         try:
-            await following.prepare(
-                database,
+            await following.follow(
+                self._pair.databases[site],
                 primary=self._pair.databases[active],
                 home=self._pair.home,
                 logs=self._pair.logs,
                 site=site,
                 say=self.done.append,
+                stop=self.stop,
+                start=self.start,
             )
         except processes.ProcessFailed as failure:
             raise HookFailed(str(failure)) from failure
-        await self.start()
 
-    async def start(self) -> None:
+    async def stop(self) -> None:
+        await postgres.stop(self._pair.databases[self._site])
+
+    async def start(self) -> postgres.PostgresServer:
         await self._pair.return_database(self._site)
-        await eventually(
-            lambda: following.streams(self._pair.databases[self._site]), within_s=20, what="streaming"
-        )
+        return self._pair.databases[self._site]
 
 
 class Load:
@@ -174,7 +172,7 @@ async def test_rabat_returns_as_a_standby_and_takes_over_when_marrakech_is_lost(
     assert report is not None
     fates = {orphan.written.key: orphan.fate for orphan in report.orphans}
     assert fates == {key: Fate.HELD if key in replayed else Fate.ABSENT for key in unseen}
-    assert hook.done == ["rabat: rewinding to the history of the active database"]
+    assert hook.done == ["rabat: rewinding to the history of the active database", FOLLOWS]
 
     await _follows(pair, "rabat", of="marrakech", epoch=2)
     record = await pair.record()
@@ -266,6 +264,47 @@ async def _and_back(pair: Pair) -> None:
     pair.direct("marrakech")
     await eventually(lambda: _staged(pair, "marrakech", "rejoined"), within_s=REJOINED_WITHIN_S)
     await _follows(pair, "marrakech", of="rabat", epoch=3)
+
+
+async def test_a_standby_whose_log_is_gone_is_built_anew_and_one_that_lost_sight_is_not_stopped(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decider, "STARVED_S", 1.0)
+    hook = pair.hooks["marrakech"] = Following(pair, "marrakech")
+    pair.direct("rabat", "marrakech", "witness")
+    await eventually(lambda: serves(pair, "rabat", epoch=1), within_s=15)
+    await pair.kill("marrakech")
+    rabat = pair.databases["rabat"]
+    await rabat.execute(
+        postgres.RECORDS,
+        *(f"ALTER SYSTEM SET {name} = '0'" for name in ("max_slot_wal_keep_size", "wal_keep_size")),
+        "SELECT pg_reload_conf()",
+    )
+    needed = (await pair.ask("rabat", "SELECT pg_walfile_name(restart_lsn) FROM pg_replication_slots"))[0]
+    oldest = "SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
+
+    async def lost() -> bool:
+        await rabat.execute(postgres.RECORDS, "SELECT pg_switch_wal()", "CHECKPOINT")
+        return str((await pair.ask("rabat", oldest))[0]) > str(needed)
+
+    await eventually(lost, within_s=20)
+    await rabat.execute(postgres.RECORDS, "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()")
+    await pair.revive("marrakech")
+    pair.direct("marrakech")
+    await eventually(lambda: _staged(pair, "marrakech", "rejoined"), within_s=REJOINED_WITHIN_S)
+    assert "marrakech: base backup of the active database" in hook.done
+    await _follows(pair, "marrakech", of="rabat", epoch=1)
+
+    # The active database is away, and no move is allowed: the standby must stay as it is, ready for a human's order.
+    await pair.dismiss("rabat")
+    standby = pair.databases["marrakech"].process
+    await pair.hold("drill")
+    await postgres.stop(rabat)
+    await eventually(lambda: _staged(pair, "marrakech", "rejoining"), within_s=15)
+    with pytest.raises(HookFailed, match="does not answer as a primary"):
+        await hook.run(site="marrakech", active="rabat", epoch=1)
+    assert pair.databases["marrakech"].process is standby
+    assert not standby.ended
 
 
 class Crash(BaseException):
