@@ -116,14 +116,17 @@ class Datacenter:
         )
         now = replay.decided_at if replay else datetime.fromtimestamp(self._clock(), UTC)
         occasion = Occasion(scope=asked.scope, now=now, replayed=replay is not None and replay.accepted)
-        effect = write.prepare(admitted.subject, path, body, occasion)
+        occasions = [occasion]
+        if occasion.replayed:
+            occasions.append(msgspec.structs.replace(occasion, without_predecessors=True))
+        effects = [write.prepare(admitted.subject, path, body, one) for one in occasions]
         deadline = asyncio.get_running_loop().time() + WRITE_WITHIN_S
         async with asyncio.timeout_at(deadline):
             async with self._records.reading() as connection:
                 standing = await self._look(connection)
             if standing.in_recovery:
                 raise Refused("read-only")
-            verdict = await decide(self._records, asked, effect, guard=self._guard)
+            verdict = await decide(self._records, asked, *effects, guard=self._guard)
         standing = await self._look_after_commit(deadline)
         headers = answers.standing_headers(epoch=self._highest.value, standing=standing) | verdict.headers
         headers["Massar-Order"] = str(verdict.order)

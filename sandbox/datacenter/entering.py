@@ -105,10 +105,13 @@ _inserted = insert(marks).from_select(
     ),
 )
 # The version is compared once more where it is written: programs that know nothing of our locks write marks too.
+_CELL = [marks.c.pupil, marks.c.subject, marks.c.session, marks.c.number]
+_CONTENT = {name: _inserted.excluded[name] for name in ("class_id", "state", "mark", "version", "updated_at")}
 _UPSERT = _inserted.on_conflict_do_update(
-    index_elements=[marks.c.pupil, marks.c.subject, marks.c.session, marks.c.number],
-    set_={name: _inserted.excluded[name] for name in ("class_id", "state", "mark", "version", "updated_at")},
-    where=marks.c.version == _inserted.excluded.version - 1,
+    index_elements=_CELL, set_=_CONTENT, where=marks.c.version == _inserted.excluded.version - 1
+).returning(marks.c.pupil, marks.c.number)
+_REPLAY = _inserted.on_conflict_do_update(
+    index_elements=_CELL, set_=_CONTENT, where=marks.c.version < _inserted.excluded.version
 ).returning(marks.c.pupil, marks.c.number)
 _CURRENT = select(marks.c.pupil, marks.c.number, marks.c.version).where(
     marks.c.pupil == func.any(bindparam("pupils", type_=ARRAY(Text))),
@@ -140,8 +143,14 @@ def parse(body: bytes) -> tuple[shapes.Entry, ...]:
     return entries
 
 
-def judge(entry: shapes.Entry, *, pupil: Present | None, planned: frozenset[int]) -> shapes.EntryResult:
-    """The verdict on one cell; pure."""
+def judge(
+    entry: shapes.Entry, *, pupil: Present | None, planned: frozenset[int], predecessors: bool = True
+) -> shapes.EntryResult:
+    """The verdict on one cell; pure.
+
+    Without `predecessors` an entry is one that was accepted elsewhere, on a version that was never told of and may be
+    missing here: then the cell takes the version it had there.
+    """
 
     def rejected(slug: str) -> shapes.EntryResult:
         return shapes.EntryResult(pupil_id=entry.pupil_id, number=entry.number, status="rejected", slug=slug)
@@ -156,10 +165,11 @@ def judge(entry: shapes.Entry, *, pupil: Present | None, planned: frozenset[int]
         return rejected("pupil-dispensed")
     current = pupil.versions.get(entry.number, 0)
     # A cell at the highest version can never change again; that there is none is no reason to count beyond it.
-    if entry.version != current or current >= shapes.VERSION_MAX:
+    seen = current if predecessors else max(current, entry.version)
+    if entry.version != seen or seen >= shapes.VERSION_MAX:
         return _conflict(entry.pupil_id, entry.number, current)
     return shapes.EntryResult(
-        pupil_id=entry.pupil_id, number=entry.number, status="accepted", version=current + 1
+        pupil_id=entry.pupil_id, number=entry.number, status="accepted", version=seen + 1
     )
 
 
@@ -204,9 +214,21 @@ async def enter(
         )
         for row in rows
     }
-    results = [judge(entry, pupil=present.get(entry.pupil_id), planned=planned) for entry in entries]
+    results = [
+        judge(
+            entry,
+            pupil=present.get(entry.pupil_id),
+            planned=planned,
+            predecessors=not occasion.without_predecessors,
+        )
+        for entry in entries
+    ]
     accepted = [entry for entry, result in zip(entries, results, strict=True) if result.status == "accepted"]
-    lost = await _store(connection, where, accepted) if accepted else {}
+    lost = (
+        await _store(connection, where, accepted, predecessors=not occasion.without_predecessors)
+        if accepted
+        else {}
+    )
     if lost:
         results = [
             result if (key := (result.pupil_id, result.number)) not in lost else _conflict(*key, lost[key])
@@ -216,11 +238,15 @@ async def enter(
 
 
 async def _store(
-    connection: AsyncConnection, where: dict[str, Any], accepted: Sequence[shapes.Entry]
+    connection: AsyncConnection,
+    where: dict[str, Any],
+    accepted: Sequence[shapes.Entry],
+    *,
+    predecessors: bool,
 ) -> dict[tuple[str, int], int]:
     """Write the cells; return the present versions of those that somebody else changed meanwhile."""
     written = await connection.execute(
-        _UPSERT,
+        _UPSERT if predecessors else _REPLAY,
         {
             **where,
             "pupils": [entry.pupil_id for entry in accepted],

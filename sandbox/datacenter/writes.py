@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -76,12 +76,14 @@ class Occasion(msgspec.Struct, frozen=True):
     """When a write is judged, and what makes it unique: the same occasion has the same effect anywhere.
 
     `replayed` when it was accepted at `now` by a datacenter that is gone: a deadline that has passed since is not
-    judged again.
+    judged again. `without_predecessors` when a write of which nobody was told may be missing here, and with it the
+    version that this one was built on.
     """
 
     scope: str
     now: datetime
     replayed: bool = False
+    without_predecessors: bool = False
 
     def new_id(self, *of: str) -> str:
         """An opaque id (16 characters of a-z and 2-7) for what this write makes, different for each `of`."""
@@ -123,8 +125,10 @@ def key_of(header: str | None) -> str:
     return key
 
 
-async def decide(records: Records, request: Request, effect: Effect, *, guard: fence.Guard) -> Verdict:
-    """The answer to `request`: the stored one, or that of `effect`, now stored.
+async def decide(records: Records, request: Request, *effects: Effect, guard: fence.Guard) -> Verdict:
+    """The answer to `request`: the stored one, or that of the effect, now stored.
+
+    A replayed request may have several effects: the first that comes out as recorded is the one.
 
     Raises: Refused; then nothing was written, unless it is `outcome-unknown`. A replayed request that comes out
     otherwise than it was recorded is refused with `replay-mismatch`.
@@ -136,8 +140,8 @@ async def decide(records: Records, request: Request, effect: Effect, *, guard: f
         verdict = await _stored(connection, request)
         stored = verdict is not None
         if verdict is None:
-            verdict = await _judged(connection, effect)
-        if request.recorded is not None and not request.recorded.is_of(verdict):
+            verdict = await _first_as_recorded(connection, effects, request.recorded)
+        elif request.recorded is not None and not request.recorded.is_of(verdict):
             raise Refused("replay-mismatch")
         if stored:
             return verdict
@@ -173,8 +177,18 @@ async def _stored(connection: AsyncConnection, request: Request) -> Verdict | No
     return Verdict(status=row.status, body=row.body, headers=row.headers, replayed=True, order=row.order_lsn)
 
 
-async def _judged(connection: AsyncConnection, effect: Effect) -> Verdict:
-    """What `effect` says; a refusal of it is an answer like any other, its writes undone."""
+async def _first_as_recorded(
+    connection: AsyncConnection, effects: Sequence[Effect], recorded: Recorded | None
+) -> Verdict:
+    for effect in effects:
+        verdict = await _judged(connection, effect, recorded)
+        if recorded is None or recorded.is_of(verdict):
+            return verdict
+    raise Refused("replay-mismatch")
+
+
+async def _judged(connection: AsyncConnection, effect: Effect, recorded: Recorded | None) -> Verdict:
+    """What `effect` says; of a refusal, and of what was recorded otherwise, the writes are undone."""
     savepoint = await connection.begin_nested()
     try:
         verdict = await effect(connection)
@@ -187,7 +201,10 @@ async def _judged(connection: AsyncConnection, effect: Effect) -> Verdict:
             body=problem_body(refused.slug, refused.detail),
             headers={**refused.headers, "Content-Type": PROBLEM_MEDIA_TYPE},
         )
-    await savepoint.commit()
+    if recorded is None or recorded.is_of(verdict):
+        await savepoint.commit()
+    else:
+        await savepoint.rollback()
     return verdict
 
 

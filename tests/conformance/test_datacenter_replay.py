@@ -231,6 +231,23 @@ async def test_writes_of_one_gradebook_replayed_in_their_order_come_out_as_they_
     assert await successor.ground.sql(MARKS, touched) == await own.sql(MARKS, touched)
 
 
+async def test_a_mark_built_on_one_that_nobody_was_told_of_keeps_its_version(
+    own: Ground, successor: Successor
+) -> None:
+    """The predecessor was done at the lost site, but never acknowledged: it is in no journal."""
+    touched = [seed.CLASSMATE]
+    untold = entries("untold", cell(seed.CLASSMATE, mark="08.00", version=1))
+    await untold.of(own)
+    told = entries("told", cell(seed.CLASSMATE, mark="09.00", version=2))
+    first = await told.of(own)
+    answer = await successor.replay(told, 200, first.content)
+    assert (answer.status_code, answer.content) == (200, first.content)
+    assert await successor.ground.sql(MARKS, touched) == await own.sql(MARKS, touched)
+    # Its phone repeats it, as it was told to; the cell has gone on, and the verdict says so.
+    (late,) = (await untold.of(successor.ground)).json()["results"]
+    assert (late["slug"], late["current"]) == ("version-conflict", 3)
+
+
 # --- otherwise ---------------------------------------------------------------------------------------------------
 
 

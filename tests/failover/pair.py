@@ -6,10 +6,12 @@ The directors run in the test's own process, so that a test may end one at any s
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -118,6 +120,7 @@ class Pair:
         task = self.directors.pop(site)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        _collect()
 
     def director_dsn(self, site: str) -> str:
         return self.databases[site].dsn(postgres.RECORDS, "massar_director")
@@ -221,6 +224,13 @@ class Again(msgspec.Struct, frozen=True):
     database: Callable[[str, postgres.PostgresServer], Awaitable[postgres.PostgresServer]]
     member: Callable[[str], Awaitable[etcd.EtcdServer]]
     service: Callable[[str, postgres.PostgresServer], processes.Running]
+
+
+def _collect() -> None:
+    """A director that ends while it connects, as a killed one does, leaves the half-made connection to the collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @asynccontextmanager
