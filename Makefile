@@ -46,6 +46,9 @@ test: setup  ## the whole suite, real servers included
 chaos: setup  ## seeded faults against whole countries, each judged: make chaos SEED=7 RUNS=20 (root, iproute2, etcd-server)
 	$(BIN)/python -m tests.failover --seed $(SEED) --runs $(RUNS) $(CHAOS)
 
+test-long: setup  ## the tests that take minutes more: bugs planted into the real parts, crashes at each step of a return
+	$(BIN)/python -m pytest -m long
+
 check: setup  ## lint, types, architecture, generated documents up to date, OpenAPI valid
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ from tests.failover.runner import Needs, Report, last_line, run_one
 NEEDS = Needs(acknowledged_min=150)
 
 
-@pytest.mark.parametrize("fault", ["kill site", "kill etcd"])
+@pytest.mark.parametrize("fault", ["kill site", pytest.param("kill etcd", marks=pytest.mark.long)])
 async def test_nothing_acknowledged_is_lost_doubled_or_split(
     fault: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER forget AFTER INSERT ON idempotency FOR EACH ROW EXECUTE FUNCTION forget();
 """
 # A connection that was being made when its server was killed may leave its socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.long
 
 Plant = Callable[[pytest.MonkeyPatch, Clerk], None]
 

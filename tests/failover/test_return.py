@@ -266,6 +266,7 @@ async def _and_back(pair: Pair) -> None:
     await _follows(pair, "marrakech", of="rabat", epoch=3)
 
 
+@pytest.mark.long
 async def test_a_standby_whose_log_is_gone_is_built_anew_and_one_that_lost_sight_is_not_stopped(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +312,7 @@ class Crash(BaseException):
     """The director's process ends here, and its hook with it."""
 
 
+@pytest.mark.long
 async def test_a_director_or_hook_that_dies_at_any_step_of_a_rejoin_is_resumed(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
