@@ -27,22 +27,6 @@ class Site(msgspec.Struct, frozen=True):
 
 Sites = Mapping[str, Site]
 
-_decoder = msgspec.json.Decoder(dict[str, Site])
-
-
-def parse(text: str | bytes) -> dict[str, Site]:
-    """The sites by name, from the `MASSAR_SITES` setting; fields of other modules are passed over.
-
-    Raises: ValueError.
-    """
-    try:
-        sites = _decoder.decode(text)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"MASSAR_SITES: {error}") from error
-    if not with_datacenter(sites):
-        raise ValueError("MASSAR_SITES: no site has a datacenter_url")
-    return sites
-
 
 def with_datacenter(sites: Sites) -> dict[str, str]:
     """The datacenters' addresses by site name, without trailing slash."""

@@ -62,12 +62,12 @@ def gateway() -> None:
 
 @main.command(short_help="Run one site's director.")
 def director() -> None:
-    """Direct one site: look, judge, and act on this site alone as the record says (settings come from MASSAR_ variables)."""
+    """Direct one site: look, judge, and act on this site alone as the record says (settings: docs/settings.md)."""
     from gateway.directing import run_director  # noqa: PLC0415 - other commands start faster without it
 
     try:
         run_director(os.environ)
-    except (SettingsError, ValueError) as error:
+    except SettingsError as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.directing_settings import DirectorSettings
 from gateway.settings import Settings, variable
 from routes.problems import PROBLEMS
 
@@ -20,26 +21,25 @@ def pages() -> dict[str, str]:
 
 
 def settings_page() -> str:
-    """One row per setting."""
+    """One row per setting, the gateway's and the director's."""
     lines = [
         "# Settings",
         "",
         "Read once at the start; a wrong value stops the start and names the variable. Lists are comma-separated.",
-        "Made by `make openapi` from `gateway/settings.py`.",
-        "",
-        "| variable | default | meaning |",
-        "| --- | --- | --- |",
+        "Made by `make openapi` from `gateway/settings.py` and `gateway/directing_settings.py`.",
     ]
-    hints = typing.get_type_hints(Settings, include_extras=True)
-    for field in msgspec.structs.fields(Settings):
-        meta = next(part for part in hints[field.name].__metadata__ if isinstance(part, msgspec.Meta))
-        default = "required" if field.required else _shown(field.default)
-        lines.append(f"| `{variable(field.name)}` | {default} | {meta.description} |")
+    for title, kind in (("massar gateway", Settings), ("massar director", DirectorSettings)):
+        lines += ["", f"## {title}", "", "| variable | default | meaning |", "| --- | --- | --- |"]
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for field in msgspec.structs.fields(kind):
+            meta = next(part for part in hints[field.name].__metadata__ if isinstance(part, msgspec.Meta))
+            default = "required" if field.required else _shown(field.default)
+            lines.append(f"| `{variable(field.name)}` | {default} | {meta.description} |")
     return "\n".join(lines) + "\n"
 
 
 def _shown(default: Any) -> str:
-    if default in ("", ()):
+    if default in ("", (), None):
         return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

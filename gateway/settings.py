@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -30,7 +30,8 @@ class Site(sites.Site, frozen=True, forbid_unknown_fields=True):
         return f"Site(datacenter_url={self.datacenter_url!r})"
 
 
-def _field(description: str, **bounds: Any) -> msgspec.Meta:
+def setting(description: str, **bounds: Any) -> msgspec.Meta:
+    """What docs/settings.md says of a field, and its bounds."""
     return msgspec.Meta(description=description, **bounds)
 
 
@@ -41,10 +42,10 @@ Seconds = float
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting of the gateway; docs/settings.md is made from this."""
 
-    site: Annotated[Text, _field("The site this gateway stands in: a key of `sites`.", min_length=1)]
+    site: Annotated[Text, setting("The site this gateway stands in: a key of `sites`.", min_length=1)]
     sites: Annotated[
         dict[str, Site],
-        _field(
+        setting(
             "The sites with a datacenter, as JSON: name to `datacenter_url`, `accounts_dsn`, `private_url`, `name` "
             "(ar, fr).",
             min_length=1,
@@ -52,72 +53,74 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     etcd_urls: Annotated[
-        tuple[str, ...], _field("etcd's client addresses, this site's own first.", min_length=1)
+        tuple[str, ...], setting("etcd's client addresses, this site's own first.", min_length=1)
     ]
-    valkey_url: Annotated[Text, _field("This site's Valkey; empty: tier 1 alone.")] = ""
-    access_keys_dir: Annotated[Path, _field("Folder of the access tokens' signing keys.")]
-    assertion_key_file: Annotated[Path, _field("This gateway's Ed25519 key towards datacenters (PEM).")]
-    notice_keys_dir: Annotated[Path, _field("Folder of the datacenters' public notice keys.")]
+    valkey_url: Annotated[Text, setting("This site's Valkey; empty: tier 1 alone.")] = ""
+    access_keys_dir: Annotated[Path, setting("Folder of the access tokens' signing keys.")]
+    assertion_key_file: Annotated[Path, setting("This gateway's Ed25519 key towards datacenters (PEM).")]
+    notice_keys_dir: Annotated[Path, setting("Folder of the datacenters' public notice keys.")]
     journal_key_file: Annotated[
         Path,
-        _field("Key file of the write journal: one `[number ]hex` a line, the current one first. A secret."),
+        setting("Key file of the write journal: one `[number ]hex` a line, the current one first. A secret."),
     ]
     seal_key_file: Annotated[
-        Path, _field("32 bytes as hex, one key per line: the first seals cache entries, all open them.")
+        Path, setting("32 bytes as hex, one key per line: the first seals cache entries, all open them.")
     ]
-    listen: Annotated[Text, _field("Public address as host:port.", pattern=r"^\S+:\d{1,5}$")] = (
+    listen: Annotated[Text, setting("Public address as host:port.", pattern=r"^\S+:\d{1,5}$")] = (
         "127.0.0.1:8000"
     )
     private_listen: Annotated[
         Text,
-        _field(
+        setting(
             "Private address (metrics, signed notices) as host:port; never public.", pattern=r"^\S+:\d{1,5}$"
         ),
     ] = "127.0.0.1:8001"
-    workers: Annotated[int, _field("Worker processes.", ge=1, le=64)] = 1
+    workers: Annotated[int, setting("Worker processes.", ge=1, le=64)] = 1
     metrics_dir: Annotated[
-        Path, _field("Scratch folder where workers share metrics; cleared of them at the start.")
+        Path, setting("Scratch folder where workers share metrics; cleared of them at the start.")
     ]
-    issuer: Annotated[Text, _field("`iss` of access tokens.")] = "https://massar.example"
-    problem_base_url: Annotated[Text, _field("What problem types begin with.", pattern="/$")] = (
+    issuer: Annotated[Text, setting("`iss` of access tokens.")] = "https://massar.example"
+    problem_base_url: Annotated[Text, setting("What problem types begin with.", pattern="/$")] = (
         "https://massar.example/problems/"
     )
     show_cache_status: Annotated[
         bool,
-        _field(
+        setting(
             "Show `Cache-Status` and `Age` on personal answers; they would tell one guardian when the other looked."
         ),
     ] = False
     trusted_proxies: Annotated[
         tuple[str, ...],
-        _field("Addresses whose `X-Forwarded-For` and `-Proto` are believed; none by default."),
+        setting("Addresses whose `X-Forwarded-For` and `-Proto` are believed; none by default."),
     ] = ()
     rate_per_s: Annotated[
-        int, _field("Requests a second that one principal may keep up, per worker.", ge=1)
+        int, setting("Requests a second that one principal may keep up, per worker.", ge=1)
     ] = 50
-    rate_burst: Annotated[int, _field("Requests one principal may send at once, per worker.", ge=1)] = 200
-    body_bytes_max: Annotated[int, _field("Largest request body.", ge=1024, le=8_388_608)] = 65_536
-    body_wait_s: Annotated[Seconds, _field("How long a request body may take to arrive.", gt=0, le=60)] = 10.0
-    header_bytes_max: Annotated[int, _field("Largest sum of request headers.", ge=1024, le=65_536)] = 16_384
-    target_bytes_max: Annotated[int, _field("Longest path and query.", ge=256, le=16_384)] = 2_048
-    receiving_max: Annotated[int, _field("Request bodies one worker receives at once.", ge=1)] = 256
-    in_flight_max: Annotated[int, _field("Requests one worker works on at once, warm hits aside.", ge=1)] = (
+    rate_burst: Annotated[int, setting("Requests one principal may send at once, per worker.", ge=1)] = 200
+    body_bytes_max: Annotated[int, setting("Largest request body.", ge=1024, le=8_388_608)] = 65_536
+    body_wait_s: Annotated[Seconds, setting("How long a request body may take to arrive.", gt=0, le=60)] = (
+        10.0
+    )
+    header_bytes_max: Annotated[int, setting("Largest sum of request headers.", ge=1024, le=65_536)] = 16_384
+    target_bytes_max: Annotated[int, setting("Longest path and query.", ge=256, le=16_384)] = 2_048
+    receiving_max: Annotated[int, setting("Request bodies one worker receives at once.", ge=1)] = 256
+    in_flight_max: Annotated[int, setting("Requests one worker works on at once, warm hits aside.", ge=1)] = (
         512
     )
-    memory_bytes_max: Annotated[int, _field("Bytes of tier 1 per worker.", ge=1_048_576)] = 67_108_864
-    token_memo_max: Annotated[int, _field("Verified tokens remembered per worker.", ge=1)] = 200_000
-    sign_ins_max: Annotated[int, _field("Password checks at once per worker.", ge=1, le=64)] = 2
-    sign_ins_waiting_max: Annotated[int, _field("Password checks that may wait per worker.", ge=1)] = 64
+    memory_bytes_max: Annotated[int, setting("Bytes of tier 1 per worker.", ge=1_048_576)] = 67_108_864
+    token_memo_max: Annotated[int, setting("Verified tokens remembered per worker.", ge=1)] = 200_000
+    sign_ins_max: Annotated[int, setting("Password checks at once per worker.", ge=1, le=64)] = 2
+    sign_ins_waiting_max: Annotated[int, setting("Password checks that may wait per worker.", ge=1)] = 64
     denial_silence_max_s: Annotated[
-        Seconds, _field("How long personal reads go on when sign-outs cannot be heard.", ge=1)
+        Seconds, setting("How long personal reads go on when sign-outs cannot be heard.", ge=1)
     ] = 60.0
     drain_s: Annotated[
-        Seconds, _field("Between `/readyz` failing and the listener closing.", ge=0, le=60)
+        Seconds, setting("Between `/readyz` failing and the listener closing.", ge=0, le=60)
     ] = 1.0
-    stop_s: Annotated[int, _field("Longest wait for requests in flight at the stop.", ge=1, le=120)] = 10
-    die_with_parent: Annotated[bool, _field("End when the process that started this one ends (sandbox).")] = (
-        False
-    )
+    stop_s: Annotated[int, setting("Longest wait for requests in flight at the stop.", ge=1, le=120)] = 10
+    die_with_parent: Annotated[
+        bool, setting("End when the process that started this one ends (sandbox).")
+    ] = False
 
     def __post_init__(self) -> None:
         if self.site not in self.sites:
@@ -129,7 +132,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(f"{variable(name)} is wrong: a port is at most {PORT_MAX}")
 
 
-_LISTS = frozenset({"etcd_urls", "trusted_proxies"})
+_LISTS = frozenset({"etcd_urls", "trusted_proxies", "director_folders"})
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
 def variable(field: str) -> str:
@@ -138,22 +142,26 @@ def variable(field: str) -> str:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Settings from environment variables; empty ones count as absent.
+    """The gateway's settings from environment variables; empty ones count as absent.
+
+    Raises: SettingsError, naming the variable.
+    """
+    return read(Settings, environment)
+
+
+def read(kind: type[Kind], environment: Mapping[str, str]) -> Kind:
+    """Any struct of settings, each field from the variable of its name.
 
     Raises: SettingsError, naming the variable.
     """
     given: dict[str, Any] = {}
-    for field in msgspec.structs.fields(Settings):
+    for field in msgspec.structs.fields(kind):
         text = environment.get(variable(field.name), "")
-        if text == "":
-            if field.required:
-                raise SettingsError(f"{variable(field.name)} is missing")
-            continue
-        given[field.name] = _parse(field.name, text)
-    for field in msgspec.structs.fields(Settings):
-        if field.name in given:
-            given[field.name] = _convert(field, given[field.name])
-    return Settings(**given)
+        if text != "":
+            given[field.name] = _convert(field, _parse(field.name, text))
+        elif field.required:
+            raise SettingsError(f"{variable(field.name)} is missing")
+    return kind(**given)
 
 
 def _parse(name: str, text: str) -> Any:

@@ -16,6 +16,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
+from gateway.directing_settings import DirectorSettings
 from gateway.settings import Settings, variable
 from routes.problems import PROBLEMS
 
@@ -284,6 +285,7 @@ def test_every_slug_has_a_heading_in_the_documents() -> None:
 def test_every_setting_has_its_row_and_its_line_in_the_example() -> None:
     rows = (ROOT / "docs" / "settings.md").read_text("utf-8")
     example = (ROOT / ".env.example").read_text("utf-8")
-    names = {variable(field.name) for field in msgspec.structs.fields(Settings)}
+    fields = (*msgspec.structs.fields(Settings), *msgspec.structs.fields(DirectorSettings))
+    names = {variable(field.name) for field in fields}
     assert set(re.findall(r"^\| `(MASSAR_\w+)`", rows, flags=re.MULTILINE)) == names
     assert set(re.findall(r"^#? ?(MASSAR_\w+)=", example, flags=re.MULTILINE)) == names

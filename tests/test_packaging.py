@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.directing_settings import DirectorSettings, read_director_settings
 from gateway.settings import Settings, read_settings, variable
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +74,9 @@ def test_the_example_of_settings_names_every_setting_and_no_other() -> None:
     ]
     given = dict(line.partition("=")[::2] for line in lines)
     fields = msgspec.structs.fields(Settings)
-    assert sorted(given) == sorted(variable(field.name) for field in fields)
+    both = {field.name for field in (*fields, *msgspec.structs.fields(DirectorSettings))}
+    assert sorted(given) == sorted(map(variable, both))
+    assert read_director_settings(given).ground is not None
     settings = read_settings(given)
     for field in fields:
         if not field.required:

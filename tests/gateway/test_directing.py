@@ -1,4 +1,4 @@
-"""The director put together: its settings, each named when it is wrong, and its process from start to end."""
+"""The director put together: its process from start to end."""
 
 from __future__ import annotations
 
@@ -12,70 +12,21 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from datacenters.etcd import Etcd
-from datacenters.sites import Site
-from gateway.cli import main
-from gateway.directing import OwnGround, Settings, run_director, settings_from
+from gateway.directing import (
+    MESSAGE_CHARS_MAX,
+    _log_unretrieved,
+    run_director,
+)
+from gateway.settings import SettingsError
 from sandbox.postgres import PostgresServer
 from tests.datacenters.test_fence import TABLE
-from tests.datacenters.typing_in import invoke
 from tests.gateway.accounts import Accounts
+from tests.gateway.test_directing_settings import RABAT
 from tests.gateway.world import NOWHERE, declare
 from tests.waiting import eventually
-
-SITES = '{"rabat":{"datacenter_url":"http://r"},"witness":{}}'
-WITNESS = {"MASSAR_SITE": "witness", "MASSAR_SITES": SITES, "MASSAR_ETCD_URLS": "http://e,http://f"}
-RABAT = {
-    **WITNESS,
-    "MASSAR_SITE": "rabat",
-    "MASSAR_DIRECTOR_DSN": "postgresql://u:secret@h/records",
-    "MASSAR_DIRECTOR_ACCOUNTS_DSN": "postgresql://u:secret@h/accounts",
-    "MASSAR_DIRECTOR_KEY_FILE": "/keys/director-rabat.pem",
-    "MASSAR_JOURNAL_KEY_FILE": "/keys/journal.key",
-}
-
-
-# Settings
-
-
-def test_a_site_with_a_datacenter_is_told_all_that_a_take_over_needs() -> None:
-    settings = settings_from(RABAT)
-    assert (settings.site, settings.etcd_urls) == ("rabat", ("http://e", "http://f"))
-    assert settings.sites == {"rabat": Site(datacenter_url="http://r"), "witness": Site()}
-    assert settings.ground == OwnGround(
-        records_dsn=RABAT["MASSAR_DIRECTOR_DSN"],
-        accounts_dsn=RABAT["MASSAR_DIRECTOR_ACCOUNTS_DSN"],
-        key_file=Path("/keys/director-rabat.pem"),
-        journal_key_file=Path("/keys/journal.key"),
-    )
-
-
-def test_the_witness_needs_neither_database_nor_key() -> None:
-    assert settings_from(WITNESS).ground is None
-
-
-@pytest.mark.parametrize("missing", sorted(RABAT))
-async def test_a_missing_setting_stops_the_director_and_is_named(missing: str) -> None:
-    refused = await invoke(main, "director", **{**RABAT, missing: ""})
-    assert refused.exit_code == 1
-    assert refused.output.startswith(f"Error: {missing}: ")
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"MASSAR_SITES": "{"}, "MASSAR_SITES: "),
-        ({"MASSAR_SITES": '{"rabat":{}}'}, "MASSAR_SITES: no site has a datacenter_url"),
-        ({"MASSAR_SITE": "witness"}, "MASSAR_DIRECTOR_DSN: MASSAR_SITES names no datacenter at this site"),
-        ({"MASSAR_DIRECTOR_KEY_FILE": "/nowhere/key.pem"}, "MASSAR_DIRECTOR_KEY_FILE: "),
-    ],
-)
-async def test_a_wrong_setting_stops_the_director_and_is_named(changes: dict[str, str], named: str) -> None:
-    refused = await invoke(main, "director", **{**RABAT, **changes})
-    assert refused.exit_code == 1
-    assert refused.output.startswith(f"Error: {named}")
-    assert "secret" not in refused.output
 
 
 @pytest.mark.parametrize("content", [None, "", "0 no-hexadecimal", "00ff"])
@@ -90,14 +41,8 @@ def test_a_journal_key_that_cannot_be_used_stops_the_director_and_is_named(
         "MASSAR_DIRECTOR_KEY_FILE": str(keys_folder / "director-rabat.pem"),
         "MASSAR_JOURNAL_KEY_FILE": str(path),
     }
-    with pytest.raises(ValueError, match=r"^MASSAR_JOURNAL_KEY_FILE: "):
+    with pytest.raises(SettingsError, match=r"^MASSAR_JOURNAL_KEY_FILE: "):
         run_director(environment)
-
-
-def test_settings_do_not_show_their_passwords() -> None:
-    shown = repr(settings_from(RABAT))
-    assert "secret" not in shown
-    assert isinstance(settings_from(RABAT), Settings)
 
 
 # The process
@@ -157,3 +102,14 @@ async def test_the_process_guards_its_site_speaks_json_and_ends_in_order(
     assert any("epoch 1 ACTIVE active rabat" in line["event"] for line in lines)
     for secret in (dsn, accounts.dsn):
         assert secret.encode() not in said
+
+
+async def test_what_nobody_waits_for_any_more_is_told_by_its_kind_alone() -> None:
+    loop = asyncio.get_running_loop()
+    with capture_logs() as lines:
+        _log_unretrieved(
+            loop, {"message": "Future exception was never retrieved", "exception": OSError("a secret")}
+        )
+        _log_unretrieved(loop, {"message": "m" * 10_000})
+    assert [line["exception"] for line in lines] == ["OSError", "none"]
+    assert all(len(line["message"]) <= MESSAGE_CHARS_MAX for line in lines)

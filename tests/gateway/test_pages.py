@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.directing_settings import DirectorSettings
 from gateway.pages import pages, problems_page, settings_page
 from gateway.settings import Settings, variable
 from routes.problems import LANGUAGES, PROBLEMS
@@ -22,7 +23,7 @@ def test_the_pages_on_disk_are_these(name: str) -> None:
 
 def test_every_setting_has_its_row_with_default_and_meaning() -> None:
     rows = re.findall(r"^\| `(MASSAR_\w+)` \| (.+?) \| (.+) \|$", settings_page(), flags=re.MULTILINE)
-    fields = msgspec.structs.fields(Settings)
+    fields = (*msgspec.structs.fields(Settings), *msgspec.structs.fields(DirectorSettings))
     assert [name for name, _, _ in rows] == [variable(field.name) for field in fields]
     for (_, default, meaning), field in zip(rows, fields, strict=True):
         assert (default == "required") == field.required

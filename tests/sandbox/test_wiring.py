@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from datacenters import sites
+from gateway.directing_settings import read_director_settings
 from gateway.settings import read_settings
 from sandbox import ports, postgres, seats, wiring
 from sandbox.datacenter import settings as datacenter_settings
@@ -55,7 +56,7 @@ def test_a_datacenter_reads_its_settings_from_what_it_is_told(plan: wiring.Wirin
 @pytest.mark.parametrize("site", [*SITES, WITNESS])
 def test_a_director_knows_every_site_and_its_own_database_alone(plan: wiring.Wiring, site: str) -> None:
     told = plan.director(site)
-    known = sites.parse(told["MASSAR_SITES"])
+    known = read_director_settings(told).sites
     assert set(known) == {*SITES, WITNESS}
     assert set(sites.with_datacenter(known)) == set(SITES)
     assert bool(told["MASSAR_DIRECTOR_DSN"]) is (site != WITNESS)
