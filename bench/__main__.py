@@ -1,40 +1,123 @@
-"""`python -m bench`: every comparison there is, printed and written to bench/results/.
+"""`python -m bench [NAME]`: what is measured of this project, printed and written to bench/results/.
 
 Invariant: what is printed is what was measured, whatever it is; nothing here judges a number.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 import uvloop
 
-from bench import warm_read
+from bench import failover_figures, journal_price, warm_read
 from bench.client import Unexpected
+from bench.workers import Unwatched
+from sandbox.network import PHONES, Network, NoNetwork
 from sandbox.processes import ProcessFailed
 
 RESULTS = Path(__file__).parent / "results"
-
-
-@click.command()
-@click.option("--pairs", type=click.IntRange(2, 40), default=12, show_default=True, help="Rounds of A B C.")
-@click.option(
-    "--seconds", type=click.IntRange(1, 4), default=2, show_default=True, help="Length of one block."
+_pairs = click.option(
+    "--pairs", type=click.IntRange(2, 40), default=12, show_default=True, help="Rounds of A B."
 )
+_seconds = click.option(
+    "--seconds", type=click.IntRange(1, 60), default=2, show_default=True, help="Length of one block."
+)
+_runs = click.option("--runs", type=click.IntRange(2, 1_000), default=30, show_default=True)
+_rate = click.option(
+    "--rate", type=click.FloatRange(1, 5_000), default=200.0, show_default=True, help="Writes due a second."
+)
+_inside = click.option("--inside", is_flag=True, hidden=True)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Compare what this project claims with the same thing done the plain way; alone: warm-read, then journal."""
+    if context.invoked_subcommand is None:
+        context.invoke(warm_read_command)
+        context.invoke(journal_command)
+
+
+@main.command("warm-read")
+@_pairs
+@_seconds
 @click.option("--connections", type=click.IntRange(1, 256), default=64, show_default=True)
-def main(pairs: int, seconds: int, connections: int) -> None:
-    """Compare what this project claims to be fast with the same thing done the plain way."""
+def warm_read_command(pairs: int = 12, seconds: int = 2, connections: int = 64) -> None:
+    """A warm, authenticated read: by the edge, by Litestar, by nothing at all."""
+    result = _measured(warm_read.run(pairs=pairs, seconds=seconds, connections=connections))
+    _keep("warm_read", result, warm_read.table(result))
+
+
+@main.command("journal")
+@_pairs
+@_seconds
+def journal_command(pairs: int = 12, seconds: int = 2) -> None:
+    """The journal's price: latency and throughput of a write with and without it."""
+    result = _measured(journal_price.run(pairs=pairs, seconds=seconds))
+    _keep("journal_price", result, journal_price.table(result))
+
+
+@main.command("site-loss")
+@_runs
+@_rate
+@_inside
+def site_loss_command(*, runs: int, rate: float, inside: bool) -> None:
+    """The active site burns down, every time in a new country."""
+    if not inside:
+        _go_inside("site-loss", runs, rate)
+        return
+    result = _measured(failover_figures.site_losses(Network(), runs=runs, rate=rate))
+    _keep("site_loss", result, failover_figures.loss_table(result, rate=rate))
+
+
+@main.command("switchover")
+@_runs
+@_rate
+@_inside
+def switchover_command(*, runs: int, rate: float, inside: bool) -> None:
+    """The active role is handed over and back."""
+    if not inside:
+        _go_inside("switchover", runs, rate)
+        return
+    result = _measured(failover_figures.handovers(Network(), runs=runs, rate=rate))
+    _keep("switchover", result, failover_figures.handover_table(result, rate=rate))
+
+
+def _go_inside(name: str, runs: int, rate: float) -> None:
+    """Run the same command where the phones are: in a namespace of its own, which needs root."""
+    network = Network()
     try:
-        result = uvloop.run(warm_read.run(pairs=pairs, seconds=seconds, connections=connections))
-    except (Unexpected, ProcessFailed) as reason:
+        network.make()
+    except NoNetwork as reason:
         raise click.ClickException(str(reason)) from None
-    print(warm_read.table(result))
+    command = ["ip", "netns", "exec", network.namespace(PHONES), sys.executable, "-m", "bench", name]
+    try:
+        done = subprocess.run([*command, "--inside", "--runs", str(runs), "--rate", str(rate)], check=False)
+    finally:
+        network.remove()
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def _measured(measuring: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return uvloop.run(measuring)
+    except (Unexpected, Unwatched, ProcessFailed) as reason:
+        raise click.ClickException(str(reason)) from None
+
+
+def _keep(name: str, result: Any, table: str) -> None:
+    print(table)
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime("%Y-%m-%dT%H%M%SZ.json", time.gmtime())
-    path.write_bytes(msgspec.json.format(msgspec.json.encode({"warm_read": result}), indent=1))
+    path = RESULTS / time.strftime(f"%Y-%m-%dT%H%M%SZ-{name}.json", time.gmtime())
+    path.write_bytes(msgspec.json.format(msgspec.json.encode({name: result}), indent=1))
     print(f"\nwritten to {path.relative_to(RESULTS.parents[1])}")
 
 

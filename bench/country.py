@@ -5,10 +5,12 @@ Invariant: everything started here ends with this process; the sandbox shares th
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import asyncpg
 import httpx
@@ -27,6 +29,13 @@ LESSONS_KEPT = 6
 _SANDBOX = (sys.executable, "-P", "-m", "gateway", "sandbox")
 
 
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+_PASSED_ON = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"),
+    *("MASSAR_POSTGRES_BIN", "MASSAR_VALKEY_BIN", "MASSAR_ETCD_BIN"),
+)
+
+
 class Ground(msgspec.Struct, frozen=True):
     """What a server variant needs to serve; `token` may read `path`, whose answer is `body`."""
 
@@ -34,22 +43,39 @@ class Ground(msgspec.Struct, frozen=True):
     token: str
     path: str
     body: bytes
+    place: Path
 
 
 @asynccontextmanager
-async def country(directory: Path, base: dict[str, str]) -> AsyncIterator[Ground]:
-    """A running sandbox in `directory`; `base` is the environment it starts with."""
+async def running(
+    directory: Path,
+    *,
+    pupils: int = PUPILS,
+    workers: int = 1,
+    options: Sequence[str] = (),
+    settings: Mapping[str, str] = NO_SETTINGS,
+) -> AsyncIterator[Path]:
+    """A sandbox that is ready, in a folder within `directory`; `settings` are for its gateways."""
     place = directory / "country"
     ready_file = directory / "ready.json"
-    command = [*_SANDBOX, "--dir", str(place), "--pupils", str(PUPILS), "--ready-file", str(ready_file)]
-    running = processes.spawn(
-        command,
+    size = ("--pupils", str(pupils), "--workers", str(workers))
+    sandbox = processes.spawn(
+        [*_SANDBOX, "--dir", str(place), *size, "--ready-file", str(ready_file), *options],
         name="sandbox",
         log=directory / "sandbox.log",
-        environment={**base, "MASSAR_DIE_WITH_PARENT": "1"},
+        environment={**_passed_on(), **settings, "MASSAR_DIE_WITH_PARENT": "1"},
     )
     try:
-        await processes.ready(running, ready_file.exists, within_s=READY_WITHIN_S, poll_s=POLL_S)
+        await processes.ready(sandbox, ready_file.exists, within_s=READY_WITHIN_S, poll_s=POLL_S)
+        yield place
+    finally:
+        await sandbox.stop(within_s=15.0)
+
+
+@asynccontextmanager
+async def country(directory: Path) -> AsyncIterator[Ground]:
+    """A sandbox on loopback with a pupil who has signed in and read a timetable of about 1.4 KB."""
+    async with running(directory) as place:
         table = folder.read_table(place)
         student = table.accounts["student"]
         await _shorten_week(table.databases[SITE][RECORDS], student["class_id"])
@@ -60,9 +86,7 @@ async def country(directory: Path, base: dict[str, str]) -> AsyncIterator[Ground
             path = f"/v1/pupils/{student['pupil_id']}/timetable"
             read = await client.get(path, headers={"authorization": f"Bearer {token}"})
             read.raise_for_status()
-        yield Ground(environment=_environment(table), token=token, path=path, body=read.content)
-    finally:
-        await running.stop(within_s=15.0)
+        yield Ground(environment=_environment(table), token=token, path=path, body=read.content, place=place)
 
 
 async def _shorten_week(records: str, class_id: str) -> None:
@@ -92,3 +116,7 @@ def _environment(table: folder.Table) -> dict[str, str]:
     gateway = next(row.who for row in table.living() if row.name == f"{SITE}-gateway")
     pairs = Path(f"/proc/{gateway.pid}/environ").read_text(encoding="utf-8").split("\0")
     return dict(pair.split("=", 1) for pair in pairs if pair)
+
+
+def _passed_on() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

@@ -12,6 +12,7 @@ from unittest import mock
 
 from granian import Granian
 
+from datacenters.journal import Journal, JournalRecord, Kept
 from gateway import asgi, serve
 from gateway.edge import Message, Receive, Scope, Send
 from gateway.hot_routes import HotRoutes
@@ -36,6 +37,16 @@ def without_edge() -> Any:
     edge = asgi.build()
     edge._hot_routes = HotRoutes(())  # noqa: SLF001 - the one difference that is measured
     return edge
+
+
+def without_journal() -> Any:
+    """The gateway that acknowledges on the datacenter's commit alone: no record, no purge in etcd."""
+
+    async def keep(_journal: Journal, _record: JournalRecord, **_facts: Any) -> Kept:
+        return Kept(revision=1, protected=False)
+
+    Journal.keep = keep  # type: ignore[method-assign, assignment]  # the one difference that is measured
+    return asgi.build()
 
 
 def floor() -> Any:

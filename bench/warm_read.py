@@ -6,13 +6,8 @@ the same bytes, the first from the edge; blocks alternate, so that a slower minu
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,8 +17,8 @@ from bench import country, machine, variants
 from bench.client import Unexpected
 from bench.figures import Figure, figure, ratio, row, shown
 from bench.load import Asked, generator, load
+from bench.servers import THE_PRODUCT, Server, serving
 from gateway.private import workers_registry
-from gateway.serve import METRICS_DIR_VARIABLE
 from routes.timetables import TIMETABLE
 from sandbox import ports, processes
 
@@ -42,14 +37,11 @@ NAMES = {
     LITESTAR: "B  without the edge: Litestar, same cache",
     FLOOR: "C  floor: bare server, nothing checked",
 }
-_ROOT = Path(__file__).parents[1]
 _COMMANDS = {
-    EDGE: ("-m", "gateway", "gateway-part", "workers"),
+    EDGE: THE_PRODUCT,
     LITESTAR: ("-m", "bench.variants", variants.without_edge.__name__),
     FLOOR: ("-m", "bench.variants", variants.floor.__name__),
 }
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
-_BINARIES = ("MASSAR_POSTGRES_BIN", "MASSAR_VALKEY_BIN", "MASSAR_ETCD_BIN")
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -78,23 +70,14 @@ class Result(msgspec.Struct, frozen=True):
     routed_share: float
 
 
-class _Server(msgspec.Struct, frozen=True):
-    """One variant that serves."""
-
-    running: processes.Running
-    port: int
-    metrics: Path
-
-
 async def run(*, pairs: int, seconds: int, connections: int) -> Result:
     """Set everything up, measure, take everything down."""
     cores = machine.choose_cores()
     here = machine.this_machine()
     with machine.pinned(cores.load), tempfile.TemporaryDirectory(prefix="massar-bench-") as scratch:
         folder = Path(scratch)
-        base = {name: os.environ[name] for name in (*_PASSED_ON, *_BINARIES) if name in os.environ}
         _say("starting a sandbox")
-        async with country.country(folder, base) as ground, _servers(folder, ground, cores) as servers:
+        async with country.country(folder) as ground, serving(folder, ground, _COMMANDS, cores) as servers:
             await _agree(servers, ground)
             sender = generator()
             _say(f"measuring {pairs} rounds of {len(servers)} blocks of {seconds} s, load by {sender}")
@@ -154,53 +137,7 @@ def table(result: Result) -> str:
     ])  # fmt: skip
 
 
-@asynccontextmanager
-async def _servers(
-    folder: Path, ground: country.Ground, cores: machine.Cores
-) -> AsyncIterator[dict[str, _Server]]:
-    """The variants, each one worker on the server's core, ready to be asked."""
-    free = ports.free_ports(2 * len(_COMMANDS))
-    servers: dict[str, _Server] = {}
-    try:
-        for name, command in _COMMANDS.items():
-            metrics = folder / f"metrics-{name}"
-            metrics.mkdir()
-            public, private = free.pop(), free.pop()
-            environment = {
-                **ground.environment,
-                "MASSAR_LISTEN": f"{ports.LOOPBACK}:{public}",
-                "MASSAR_PRIVATE_LISTEN": f"{ports.LOOPBACK}:{private}",
-                "MASSAR_METRICS_DIR": str(metrics),
-                "MASSAR_WORKERS": "1",
-                "MASSAR_RATE_PER_S": RATE_UNBOUNDED,
-                "MASSAR_RATE_BURST": RATE_UNBOUNDED,
-                METRICS_DIR_VARIABLE: str(metrics),
-                "PYTHONPATH": str(_ROOT),
-                variants.FLOOR_BODY_VARIABLE: str(len(ground.body)),
-            }
-            with machine.pinned(cores.server):
-                running = processes.spawn(
-                    [sys.executable, *command], name=name, log=folder / f"{name}.log", environment=environment
-                )
-            servers[name] = _Server(running, public, metrics)
-        async with httpx.AsyncClient(timeout=CLIENT_WAIT_S, trust_env=False) as client:
-            for server in servers.values():
-                await processes.ready(
-                    server.running, partial(_answers, client, server.port), within_s=READY_WITHIN_S
-                )
-        yield servers
-    finally:
-        await asyncio.gather(*(server.running.stop() for server in servers.values()))
-
-
-async def _answers(client: httpx.AsyncClient, port: int) -> bool:
-    try:
-        return (await client.get(f"http://{ports.LOOPBACK}:{port}/readyz")).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
-
-
-async def _agree(servers: dict[str, _Server], ground: country.Ground) -> None:
+async def _agree(servers: dict[str, Server], ground: country.Ground) -> None:
     """Make sure that what is compared is the same: the same bytes, warm, and answered where each variant says."""
     if len(ground.body) not in BODY_BYTES:
         raise Unexpected(f"the body has {len(ground.body)} bytes, not about 1.4 KB")
@@ -222,13 +159,13 @@ async def _agree(servers: dict[str, _Server], ground: country.Ground) -> None:
                 raise Unexpected(f"{name}: not answered where it should be")
 
 
-def _routed(server: _Server) -> int:
+def _routed(server: Server) -> int:
     """How many of the measured reads went through Litestar's router, by the gateway's own metrics."""
     registry = workers_registry(str(server.metrics))
     return int(registry.get_sample_value("massar_request_seconds_count", {"route": TIMETABLE.path}) or 0)
 
 
-async def _block(server: _Server, sender: str, asked: Asked, *, connections: int, seconds: int) -> Block:
+async def _block(server: Server, sender: str, asked: Asked, *, connections: int, seconds: int) -> Block:
     """Load one variant for a while and see what it used."""
     routed, used_s = _routed(server), machine.cpu_s(server.running.who)
     done = await load(sender, server.port, asked, connections=connections, seconds=seconds)

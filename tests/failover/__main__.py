@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 
 from sandbox import etcd
+from sandbox.network import PHONES, Network, NoNetwork
 from sandbox.processes import ProcessFailed
 from tests.failover import schedule
-from tests.failover.network import PHONES, Network, NoNetwork
 from tests.failover.runner import Needs, Report, last_line, run_one
 
 ROOT = Path(__file__).parents[2]

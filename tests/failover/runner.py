@@ -17,11 +17,11 @@ import msgspec
 
 from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.record import Record
+from sandbox.network import Network
 from tests.countries import RunningCountry, running_country
 from tests.failover import history, timeline
 from tests.failover.checker import Finding, Wrong, check
 from tests.failover.moves import Fault, check_moves
-from tests.failover.network import Network
 from tests.failover.schedule import Means, Strike, draw
 from tests.failover.striking import Striker
 from tests.failover.traffic import Traffic

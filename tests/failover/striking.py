@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from sandbox import folder, proc, processes
 from sandbox.folder import SITES, WITNESS
+from sandbox.network import PHONES, Network
 from tests.failover import gray
 from tests.failover.moves import Fault
-from tests.failover.network import PHONES, Network
 from tests.failover.schedule import SHORT_S, Strike
 
 BITES_WITHIN_S = 5.0

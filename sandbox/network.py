@@ -111,8 +111,9 @@ class Network:
         """
         if not self.filters:
             raise NoNetwork("random loss needs nft")
-        chance = f"numgen random mod 1000 < {per_thousand}"
-        self._filter(place, f"ip saddr {self.address[towards]} {chance} counter drop")
+        # A comparison that is always true is refused.
+        chance = f"numgen random mod 1000 < {per_thousand} " if per_thousand < 1000 else ""
+        self._filter(place, f"ip saddr {self.address[towards]} {chance}counter drop")
 
     def lost_packets(self, place: str) -> int:
         """How many packets the filters of this place have dropped since it was last heard well."""

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from sandbox.network import PHONES, PLACES, Network, NoNetwork, refuse_unless_possible
 from sandbox.seats import NAMESPACES
-from tests.failover.network import PHONES, PLACES, Network, NoNetwork, refuse_unless_possible
 from tests.waiting import eventually
 
 PORT = 9000
