@@ -13,6 +13,7 @@ from enum import StrEnum
 from urllib.parse import quote
 
 import msgspec
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pyqwest import (
     Client,
@@ -47,6 +48,7 @@ _NOTHING_DONE = frozenset({"read-only", "switching", _OVERLOADED})
 # With these a datacenter answers for itself although it does not do what was asked.
 _OWN_WORDS = _NOTHING_DONE | {"outcome-unknown"}
 _STALE_EPOCH = "stale-epoch"
+_NOT_BELIEVED = "assertion-invalid"
 _SAFE = "/?&=._~:@!$()*,;+%-"
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
 
@@ -115,6 +117,7 @@ class _Problem(msgspec.Struct):
 
 
 _problem_decoder = msgspec.json.Decoder(_Problem)
+_log = structlog.get_logger()
 
 
 def direct_transport() -> HTTPTransport:
@@ -260,6 +263,13 @@ class Attempts:
                 away=got.status in _AWAY_STATUSES,
                 in_passing=not nothing_done,
             )
+        if got.status == 401 and slug_of(got.content) == _NOT_BELIEVED:
+            # The two sites' clocks or keys differ. No user counts as failed: a clock must never move anything.
+            self._on_outcome(datacenter, Outcome.ERROR)
+            _log.error(
+                "datacenter does not believe this gateway: clocks or keys differ", datacenter=datacenter
+            )
+            raise Failed(f"{datacenter} does not believe this gateway", nothing_done=True, away=False)
         self._met(datacenter, asked, Outcome.OK)
         answer = Answer(
             status=got.status,

@@ -281,6 +281,15 @@ async def test_of_the_server_errors_only_the_datacenters_own_word_proves_that_no
         assert at.outcomes == [("rabat", Outcome.ERROR)]
 
 
+async def test_a_datacenter_that_does_not_believe_the_gateway_did_nothing_and_failed_no_user() -> None:
+    async with world() as at:
+        at.origin.reply(problem(401, "assertion-invalid"))
+        with pytest.raises(Failed) as failure:
+            await at.send()
+        assert (failure.value.nothing_done, failure.value.away) == (True, False)
+        assert (at.outcomes, at.users) == ([("rabat", Outcome.ERROR)], [])
+
+
 async def test_a_stale_epoch_is_told_with_the_epoch_that_is_known_there() -> None:
     async with world() as at:
         at.origin.reply(problem(409, "stale-epoch", Massar_Epoch="7"))
@@ -403,6 +412,7 @@ async def test_every_kind_of_failure_is_one_a_user_met() -> None:
         (problem(503, "overloaded"), False),
         (problem(504, "outcome-unknown"), False),
         (problem(500, "internal"), False),
+        (problem(401, "assertion-invalid"), False),
         (CUT, True),
     ],
 )

@@ -164,6 +164,7 @@ async def test_a_revalidation_carries_the_etag(at: World) -> None:
         (None, 0),
         (problem(503, "read-only"), 1),
         (problem(503, "overloaded"), 1),
+        (problem(401, "assertion-invalid"), 1),
         (CUT, 2),
         (CUT_IN_BODY, 2),
         (problem(500, "internal"), 2),
@@ -495,8 +496,9 @@ async def test_a_write_that_reached_nobody_follows_the_record(at: World) -> None
     assert at.sent == (0, 1)
 
 
-async def test_a_datacenter_that_closes_twice_is_read_only(at: World) -> None:
-    at.rabat.reply(CLOSED)
+@pytest.mark.parametrize("reply", [CLOSED, problem(401, "assertion-invalid")])
+async def test_a_datacenter_that_does_nothing_twice_is_read_only(at: World, reply: Reply) -> None:
+    at.rabat.reply(reply)
     with pytest.raises(ReadOnly):
         await at.write()
     assert at.sent == (2, 0)
