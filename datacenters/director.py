@@ -236,6 +236,7 @@ class Director:
             evidence=judgement.evidence(seen),
             now=self._clock(),
             by=self._by,
+            clocks=[one.wall_at for one in seen.values() if one.wall_at],
         )
         if isinstance(after, Refusal):
             self._say("claim", "refused", f"no claim: {after.reason}")

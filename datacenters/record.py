@@ -6,6 +6,7 @@ a transition is made from the whole previous record, so whoever writes it compar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -206,19 +207,23 @@ def order_rules(record: Record, *, target: str) -> tuple[Rule, ...]:
 
 
 def claim(
-    record: Record, *, target: str, reason: str, evidence: dict[str, Any], now: float, by: str
-) -> Record | Refusal:
+    record: Record, *, target: str, reason: str, evidence: dict[str, Any], now: float, by: str,
+    clocks: Iterable[float] = (),
+) -> Record | Refusal:  # fmt: skip
     """The record by which `target` takes over by itself at the next epoch, when every rule of the record holds.
 
     From the instant it is written nothing at the old epoch may be acknowledged: the claim is the seal.
+    `clocks` is what the sites it rests on took for now: the earliest judges the moves before, the latest dates this one,
+    so that no single wrong clock makes a move come too soon.
     """
-    refusal = _broken(rules(record, target=target, now=now))
-    if refusal is not None:
+    clocks = (now, *clocks)
+    earliest = min(clocks)
+    if refusal := _broken(rules(record, target=target, now=earliest)):
         return refusal
     remembered_s = max(DAY_S, record.policy.dwell_s)
-    kept = [moved_at for moved_at in record.moves if now - moved_at < remembered_s]
+    kept = [moved_at for moved_at in record.moves if earliest - moved_at < remembered_s]
     claimed = _claimed(record, target=target, reason=reason, evidence=evidence, now=now, by=by)
-    return msgspec.structs.replace(claimed, moves=(*kept, now)[-MOVES_KEPT_MAX:])
+    return msgspec.structs.replace(claimed, moves=(*kept, max(clocks))[-MOVES_KEPT_MAX:])
 
 
 def failover(

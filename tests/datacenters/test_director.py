@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,11 +58,18 @@ class World:
         self.proxies.append(made)
         return made, await made.start()
 
-    async def direct(self, site: str, *, urls: list[str] | None = None, dsn: str | None = None) -> None:
+    async def direct(
+        self,
+        site: str,
+        *,
+        urls: list[str] | None = None,
+        dsn: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         client = Etcd(urls or list(self.etcd._urls), timeout_s=0.5)
         self.clients.append(client)
         own = None if site == "witness" else dsn or self.dsn
-        director = Director(client, site=site, sites=self.sites, dsn=own, tick_s=TICK_S)
+        director = Director(client, site=site, sites=self.sites, dsn=own, tick_s=TICK_S, clock=clock)
         self.tasks.append(asyncio.create_task(director.run()))
 
     async def record(self) -> Record:
@@ -247,7 +255,9 @@ async def _serves(world: World, site: str) -> bool:
     return (await world.record()).serving == site
 
 
-@pytest.mark.parametrize("case", ["alone", "held", "both bad", "active answers the witness"])
+@pytest.mark.parametrize(
+    "case", ["alone", "held", "both bad", "active answers the witness", "dwell by the witness's clock"]
+)
 async def test_nothing_moves_without_two_sites_or_against_a_rule(world: World, case: str) -> None:
     if case == "held":
         held = await control.read(world.etcd)
@@ -257,8 +267,11 @@ async def test_nothing_moves_without_two_sites_or_against_a_rule(world: World, c
         assert await control.change(world.etcd, held, kept)
     if case == "both bad":
         world.marrakech.changes |= {"role": "primary"}
+    if case == "dwell by the witness's clock":
+        await world.change(moves=(time.time() - 60,))
     before = await world.record()
-    await world.direct("marrakech")
+    ahead_s = 3600 if case == "dwell by the witness's clock" else 0
+    await world.direct("marrakech", clock=lambda: time.time() + ahead_s)
     if case == "active answers the witness":
         world.lose_rabat()
         await _witness_sees_rabat(world)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -12,12 +14,18 @@ from datacenters.record import DAY_S, OtherWriters, Phase, Policy, Protection, R
 from tests.datacenters.worlds import NOW, RECORDS, SITES, declared
 
 
-def claim(held: Record, *, target: str = "marrakech", now: float = NOW) -> Record | Refusal:
-    return record.claim(held, target=target, reason="it burns", evidence={"x": 1}, now=now, by="director:m")
+def claim(
+    held: Record, *, target: str = "marrakech", now: float = NOW, clocks: Sequence[float] = ()
+) -> Record | Refusal:
+    return record.claim(
+        held, target=target, reason="it burns", evidence={"x": 1}, now=now, by="director:m", clocks=clocks
+    )
 
 
-def claimed(held: Record, *, target: str = "marrakech", now: float = NOW) -> Record:
-    after = claim(held, target=target, now=now)
+def claimed(
+    held: Record, *, target: str = "marrakech", now: float = NOW, clocks: Sequence[float] = ()
+) -> Record:
+    after = claim(held, target=target, now=now, clocks=clocks)
     assert isinstance(after, Record)
     return after
 
@@ -249,6 +257,14 @@ def test_no_second_move_within_the_dwell_even_when_the_clock_went_back(since_s: 
     refusal = claim(moved, target="rabat", now=NOW + since_s)
     assert isinstance(refusal, Refusal)
     assert "at least 900 s" in refusal.reason
+
+
+def test_one_wrong_clock_does_not_shorten_the_dwell() -> None:
+    moved = activated(claimed(declared()))
+    assert isinstance(claim(moved, target="rabat", now=NOW + 3600, clocks=[NOW + 10]), Refusal)
+    by_a_clock_behind = activated(claimed(declared(), now=NOW - 3600, clocks=[NOW]), now=NOW)
+    assert isinstance(claim(by_a_clock_behind, target="rabat", now=NOW + 10), Refusal)
+    assert isinstance(claim(by_a_clock_behind, target="rabat", now=NOW + 901), Record)
 
 
 def test_a_second_move_after_the_dwell_and_a_third_only_the_next_day() -> None:
