@@ -39,9 +39,9 @@ SELECT r.recovering,
        coalesce(pg_last_wal_replay_lsn() >= w.latest_end_lsn, false) AS caught_up
 FROM (SELECT pg_is_in_recovery() AS recovering) AS r LEFT JOIN (
     pg_stat_wal_receiver AS w JOIN pg_stat_activity AS a ON a.pid = w.pid AND w.status = 'streaming'
-    AND a.backend_start < clock_timestamp() - interval '1 s'
+    AND clock_timestamp() NOT BETWEEN a.backend_start AND a.backend_start + interval '1 s'
 ) ON true
-"""  # a receiver whose log is gone says that it streams each time, and ends at once
+"""  # a receiver whose log is gone says that it streams each time, and ends at once; a clock set back makes none young
 _WRITTEN = (
     "principal, route, key, encode(digest, 'hex') AS digest, to_json(decided_at) #>> '{}' AS at, order_lsn"
 )

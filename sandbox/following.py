@@ -25,11 +25,12 @@ BACKUP_WITHIN_S = 900.0
 STREAMS_WITHIN_S = 20.0
 CONNECT_WITHIN_S = 2.0
 ASK_WITHIN_S = 10.0
-# A receiver whose log is gone says that it streams each time, and ends at once: it must have lived for a second.
+# A receiver whose log is gone says that it streams each time, and ends at once: it must have lived for a second,
+# or have begun before the clock was set back.
 _STREAMS = """
 SELECT pg_is_in_recovery() AND EXISTS (
     SELECT FROM pg_stat_wal_receiver AS w JOIN pg_stat_activity AS a USING (pid)
-    WHERE w.status = 'streaming' AND a.backend_start < clock_timestamp() - interval '1 s'
+    WHERE w.status = 'streaming' AND clock_timestamp() NOT BETWEEN a.backend_start AND a.backend_start + interval '1 s'
 )
 """
 

@@ -6,6 +6,7 @@ statement of its own *before* the data's snapshot: the data is never older than 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -39,7 +40,8 @@ SELECT r.recovering,
        CASE WHEN r.recovering
             THEN (SELECT extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)::float8
                   FROM pg_stat_wal_receiver AS w JOIN pg_stat_activity AS a USING (pid)
-                  WHERE a.backend_start < clock_timestamp() - interval '1 second') END AS receipt_age_s
+                  WHERE clock_timestamp() NOT BETWEEN a.backend_start AND a.backend_start + interval '1 second')
+            END AS receipt_age_s
 FROM (SELECT pg_is_in_recovery() AS recovering) AS r LEFT JOIN fence AS f ON f.id = 1
 """)
 
@@ -112,8 +114,10 @@ class Observer:
 
     def _receipt_age(self, seen: float | None) -> float | None:
         now = self._monotonic()
-        if seen is not None:
-            self._heard_at = now - max(seen, 0.0)
+        # Between a jump of the clock and the next message the age is wrong: one below 0 says nothing, and what was
+        # heard at some moment was heard no earlier because of a higher one.
+        if seen is not None and seen >= 0:
+            self._heard_at = max(now - seen, -math.inf if self._heard_at is None else self._heard_at)
         return None if self._heard_at is None else now - self._heard_at
 
     def _data_age(self, *ages_s: float | None) -> float | None:

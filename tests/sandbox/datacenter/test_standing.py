@@ -72,6 +72,18 @@ async def test_the_primarys_last_message_ages_after_the_connection_is_gone() -> 
     assert [gone.receipt_age_s, gone.lag_s, gone.data_age_s] == pytest.approx([3.2, 0.0, 3.2])
 
 
+@pytest.mark.parametrize("age_s", [-3600.0, 3600.2])
+async def test_a_clock_that_jumps_changes_nothing_of_when_the_primary_was_heard(age_s: float) -> None:
+    clock = Instant()
+    observer = Observer(clock)
+    await look(observer, unreplayed_bytes=0, replayed_age_s=0.4, receipt_age_s=0.2)
+    clock.now += 1
+    jumped = await look(observer, unreplayed_bytes=0, replayed_age_s=0.4, receipt_age_s=age_s)
+    assert jumped.receipt_age_s == pytest.approx(1.2)
+    again = await look(observer, unreplayed_bytes=0, replayed_age_s=0.4, receipt_age_s=0.1)
+    assert again.receipt_age_s == pytest.approx(0.1)
+
+
 async def test_what_is_received_but_not_replayed_is_lag() -> None:
     behind = await look(
         Observer(Instant()), unreplayed_bytes=1_000_000, replayed_age_s=7.5, receipt_age_s=0.1
