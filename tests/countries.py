@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -58,11 +58,15 @@ async def massar(*arguments: str) -> tuple[int, str]:
 
 
 def launch(
-    directory: Path, *arguments: str, log: Path, extra: Mapping[str, str] | None = None
+    directory: Path,
+    *arguments: str,
+    log: Path,
+    extra: Mapping[str, str] | None = None,
+    command: Sequence[str] = (MASSAR,),
 ) -> processes.Running:
     """Start `massar sandbox` in `directory` without waiting for it."""
     return processes.spawn(
-        [MASSAR, "sandbox", "--dir", str(directory), *arguments],
+        [*command, "sandbox", "--dir", str(directory), *arguments],
         name="sandbox",
         log=log,
         environment={**environment(), **(extra or {})},
@@ -77,8 +81,12 @@ async def running_country(
     workers: int = 1,
     arguments: tuple[str, ...] = (),
     extra: Mapping[str, str] | None = None,
+    command: Sequence[str] = (MASSAR,),
 ) -> AsyncIterator[RunningCountry]:
-    """Start a country and wait until it is ready; it ends in order with the block, and says so by exit code 0."""
+    """Start a country and wait until it is ready; it ends in order with the block, and says so by exit code 0.
+
+    `command` is what stands in for `massar`.
+    """
     directory = folder_of_its_own / "country"
     ready_file = folder_of_its_own / "ready.json"
     process = launch(
@@ -86,6 +94,7 @@ async def running_country(
         *("--pupils", str(pupils), "--workers", str(workers), "--ready-file", str(ready_file), *arguments),
         log=folder_of_its_own / "sandbox.log",
         extra=extra,
+        command=command,
     )
     try:
         await processes.ready(process, ready_file.exists, within_s=READY_WITHIN_S)

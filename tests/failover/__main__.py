@@ -20,6 +20,7 @@ from sandbox import etcd
 from sandbox.network import PHONES, Network, NoNetwork
 from sandbox.processes import ProcessFailed
 from tests.failover import schedule
+from tests.failover.machines import compiler
 from tests.failover.runner import Needs, Report, last_line, run_one
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,8 @@ def main() -> int:
             return 2
         if not network.filters:
             print("chaos: no `nft` on PATH (Debian: nftables): no lost packets, no gray datacenters")
+    if compiler() is None:
+        print("chaos: no `cc` on PATH (Debian: gcc, libc6-dev): no wrong clocks, no slow disks")
     reports: list[Report] = []
     broken = 0
     try:

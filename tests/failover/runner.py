@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,10 +20,11 @@ from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.record import Record
 from sandbox.network import Network
 from tests.countries import RunningCountry, running_country
-from tests.failover import history, timeline
+from tests.failover import history, launcher, timeline
 from tests.failover.checker import Finding, Wrong, check
+from tests.failover.machines import VOLUME_BYTES, Machine, compiled, compiler
 from tests.failover.moves import Fault, check_moves
-from tests.failover.schedule import Means, Strike, draw
+from tests.failover.schedule import Means, Strike, draw, on_machines, on_volumes
 from tests.failover.striking import Striker
 from tests.failover.traffic import Traffic
 from tests.journeys.breaking import audited, declared
@@ -31,6 +33,7 @@ from tests.journeys.people import Mint
 PUPILS = 400
 # A few principals ask as much as many would.
 HURRIED = {"MASSAR_RATE_PER_S": "2000", "MASSAR_RATE_BURST": "2000"}
+LAUNCHER = (sys.executable, "-P", launcher.__file__)
 GOES_ON_WITHIN_S = 90.0
 RECORD_WITHIN_S = 30.0
 POLL_S = 0.1
@@ -101,15 +104,22 @@ async def run_one(
 ) -> Report:
     """Run one schedule in the new `folder`; what a failing one needs to be understood goes to `results`."""
     began = time.monotonic()
-    means = Means(network=network is not None, filters=network is not None and network.filters)
-    strikes = draw(seed, means, only=only)
+    strikes = draw(seed, means_at_hand(network), only=only)
     options = network.sandbox_options if network else ()
+    machines = _machines(on_machines(strikes), folder)
     weak: list[str] = []
     findings: list[Finding] = []
-    async with running_country(folder, pupils=PUPILS, arguments=options, extra=HURRIED) as country:
+    told_launcher = {
+        launcher.MACHINES: {site: machine.environment for site, machine in machines.items()},
+        launcher.VOLUMES: dict.fromkeys(sorted(on_volumes(strikes)), VOLUME_BYTES),
+    }
+    extra = HURRIED | {name: msgspec.json.encode(told).decode() for name, told in told_launcher.items()}
+    async with running_country(
+        folder, pupils=PUPILS, arguments=options, extra=extra, command=LAUNCHER
+    ) as country:
         mint = Mint(country.directory)
         traffic = Traffic(country.addresses.gateways, country.addresses.accounts, mint, seed=seed)
-        striker = Striker(country.table, network=network, logs=folder, seed=seed)
+        striker = Striker(country.table, network=network, machines=machines, logs=folder, seed=seed)
         async with traffic.running():
             await striker.run(strikes)
             findings += await _goes_on(traffic, needs)
@@ -152,14 +162,33 @@ async def run_one(
     return report
 
 
+def means_at_hand(network: Network | None) -> Means:
+    """What this machine can do to a country; a volume of its own needs the namespace that a network brings."""
+    return Means(
+        network=network is not None,
+        filters=network is not None and network.filters,
+        machines=compiler() is not None,
+        volumes=network is not None and shutil.which("mount") is not None,
+    )
+
+
+def _machines(sites: Collection[str], folder: Path) -> dict[str, Machine]:
+    if not sites:
+        return {}
+    library = compiled(folder)
+    return {site: Machine(folder / f"machine-{site}", library) for site in sorted(sites)}
+
+
 async def _goes_on(traffic: Traffic, needs: Needs) -> list[Finding]:
-    """Wait until writes are acknowledged after everything was mended, and enough of them; say so when they are not."""
+    """Wait until writes are acknowledged after everything was mended, and enough was done; say so when they are not."""
     mended_at = time.monotonic()
     deadline = mended_at + GOES_ON_WITHIN_S
     while time.monotonic() < deadline:
         last = traffic.last_acknowledged()
         goes_on = last is not None and last.began > mended_at
-        if goes_on and traffic.history.acknowledged >= needs.acknowledged_min:
+        made = traffic.history
+        enough = made.acknowledged >= needs.acknowledged_min and made.fresh_work >= needs.fresh_work_min
+        if goes_on and enough:
             return []
         await asyncio.sleep(POLL_S)
     last = traffic.last_acknowledged()

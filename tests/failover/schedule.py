@@ -51,6 +51,10 @@ class Fault(msgspec.Struct, frozen=True):
     for_good: bool = False
     network: bool = False
     filters: bool = False
+    machine: bool = False
+    """Whether the site's processes must have been started on a machine of `machines.py`."""
+    volume: bool = False
+    """Whether the site's database must lie on a small file system of its own."""
     etcd: bool = False
     """Whether a member of etcd goes with it for good."""
 
@@ -58,6 +62,7 @@ class Fault(msgspec.Struct, frozen=True):
 _KEEPS = (0.5, 1.5)
 KINDS: tuple[Fault, ...] = (
     Fault("kill site", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True, etcd=True),
+    Fault("lose site", (*SITES, WITNESS), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True, etcd=True),
     Fault("kill datacenter", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True),
     Fault("kill postgres", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True),
     Fault("kill gateway", SITES, (2.0, 4.0), for_good=True),
@@ -84,7 +89,16 @@ KINDS: tuple[Fault, ...] = (
     Fault("jitter", (ACTIVE,), LONG_S, network=True, filters=True),
     Fault("gray errors", (ACTIVE,), LONG_S, network=True, filters=True),
     Fault("gray silence", (ACTIVE,), (GRAY_S, GRAY_S), moves=True, network=True, filters=True),
+    # As long as users must fail before that moves anything: no clock may.
+    Fault("clock ahead", (*SITES, WITNESS), (GRAY_S, GRAY_S), machine=True),
+    Fault("clock behind", (*SITES, WITNESS), (GRAY_S, GRAY_S), machine=True),
+    Fault("clock drift", (*SITES, WITNESS), (GRAY_S, GRAY_S), machine=True),
+    Fault("slow disk", SITES, (GRAY_S, GRAY_S), machine=True),
+    Fault("stalled disk", (ACTIVE,), (GRAY_S, GRAY_S), moves=True, machine=True),
+    # PostgreSQL ends when it cannot write its log, and nothing in a sandbox starts again by itself.
+    Fault("full disk", SITES, (GRAY_S, GRAY_S), moves=True, for_good=True, volume=True),
 )  # fmt: skip
+_BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 class Means(msgspec.Struct, frozen=True):
@@ -92,14 +106,33 @@ class Means(msgspec.Struct, frozen=True):
 
     network: bool
     filters: bool
+    machines: bool = False
+    volumes: bool = False
+
+    def allow(self, kind: Fault) -> bool:
+        """Whether a fault of this kind can be done."""
+        return (
+            (self.network or not kind.network)
+            and (self.filters or not kind.filters)
+            and (self.machines or not kind.machine)
+            and (self.volumes or not kind.volume)
+        )
+
+
+def on_machines(strikes: Sequence[Strike]) -> set[str]:
+    """The sites whose processes must be started on a machine that can be afflicted."""
+    return {strike.where for strike in strikes if _BY_NAME[strike.name].machine}
+
+
+def on_volumes(strikes: Sequence[Strike]) -> set[str]:
+    """The sites whose database must lie on a small file system."""
+    return {strike.where for strike in strikes if _BY_NAME[strike.name].volume}
 
 
 def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, ...]:
     """One to three strikes; the first of the kinds in `only` where given."""
     chance = random.Random(seed)
-    possible = [
-        kind for kind in KINDS if (means.network or not kind.network) and (means.filters or not kind.filters)
-    ]
+    possible = [kind for kind in KINDS if means.allow(kind)]
     strikes: list[Strike] = []
     at_s = chance.uniform(*FIRST_AT_S)
     for _ in range(1 if only else chance.randint(1, STRIKES_MAX)):

@@ -12,7 +12,14 @@ WEATHER_S = (6.0, 12.0)
 APART_S = (1.0, 3.0)
 # Per phone, between two things it does: twenty minutes of it must still be judged, and boards be read whole.
 PACE_S = (1.0, 2.0)
-PAUSED = ("pause director", "pause gateway", "pause etcd", "pause datacenter", "pause postgres", "pause records")
+PAUSED = (
+    "pause director",
+    "pause gateway",
+    "pause etcd",
+    "pause datacenter",
+    "pause postgres",
+    "pause records",
+)
 WEATHER = ("lose packets", "jitter")
 _AT_THE_ACTIVE = ("pause records", *WEATHER)
 _EVERYWHERE = ("pause director", "pause etcd")
@@ -31,7 +38,11 @@ def draw_steady(seed: str, means: Means, *, for_s: float) -> tuple[Strike, ...]:
         where = ACTIVE if name in _AT_THE_ACTIVE else chance.choice(places)
         strikes.append(
             Strike(
-                name=name, where=where, at_s=round(at_s, 2), lasts_s=lasts_s, explains_beyond_short=name in PAUSED
+                name=name,
+                where=where,
+                at_s=round(at_s, 2),
+                lasts_s=lasts_s,
+                explains_beyond_short=name in PAUSED,
             )
         )
         at_s += lasts_s + chance.uniform(*APART_S)

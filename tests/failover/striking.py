@@ -9,19 +9,19 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from sandbox import folder, proc, processes
 from sandbox.folder import SITES, WITNESS
 from sandbox.network import PHONES, Network
-from tests.failover import gray
+from tests.failover import afflicting, gray
+from tests.failover.afflicting import BITES_WITHIN_S, POLL_S, Inflicted, nothing, soon
+from tests.failover.machines import Machine
 from tests.failover.moves import Fault
 from tests.failover.schedule import SHORT_S, Strike
 
-BITES_WITHIN_S = 5.0
-POLL_S = 0.02
 SHOWN_WITHIN_S = 0.4
 FLAP_S = (0.5, 1.5)
 LOSS_PER_THOUSAND = 10
@@ -34,9 +34,16 @@ class Striker:
     """Strikes the country whose processes `table` names; `network` when its sites have one each."""
 
     def __init__(
-        self, table: Callable[[], folder.Table], *, network: Network | None, logs: Path, seed: str
+        self,
+        table: Callable[[], folder.Table],
+        *,
+        network: Network | None,
+        machines: Mapping[str, Machine],
+        logs: Path,
+        seed: str,
     ) -> None:
         self._table = table
+        self._machines = machines
         self._network = network
         self._logs = logs
         self._seed = seed
@@ -53,7 +60,7 @@ class Striker:
     async def _strike(self, strike: Strike) -> None:
         struck_at = time.monotonic()
         bitten = ""
-        mend: Callable[[], None] = _nothing
+        mend: Callable[[], None] = nothing
         try:
             bitten, mend = await self._inflict(strike)
             until = struck_at + strike.lasts_s
@@ -74,8 +81,16 @@ class Striker:
                 )
             )
 
-    def _inflict(self, strike: Strike) -> Coroutine[None, None, tuple[str, Callable[[], None]]]:
+    def _inflict(self, strike: Strike) -> Coroutine[None, None, Inflicted]:
         verb, _, rest = strike.name.partition(" ")
+        if strike.name == "lose site":
+            return afflicting.lose(self._table(), strike.where)
+        if verb == "clock":
+            return afflicting.set_clock(self._machines[strike.where], self._table(), strike.where, rest)
+        if strike.name == "full disk":
+            return afflicting.fill_disk(self._table(), strike.where)
+        if rest == "disk":
+            return afflicting.slow_disk(self._machines[strike.where], verb)
         if verb == "kill":
             return self._kill(strike.where, None if rest == "site" else rest)
         if verb == "pause":
@@ -97,13 +112,13 @@ class Striker:
             if row.site == site and (kinds is None or row.kind in set(kinds))
         ]
 
-    async def _kill(self, site: str, kind: str | None) -> tuple[str, Callable[[], None]]:
+    async def _kill(self, site: str, kind: str | None) -> Inflicted:
         rows = self._servers(site, None if kind is None else (kind,))
         killed = proc.kill_trees([row.who for row in rows])
         gone = bool(rows) and not any(proc.alive(row.who) for row in rows)
-        return (f"{len(killed)} processes gone" if gone else ""), _nothing
+        return (f"{len(killed)} processes gone" if gone else ""), nothing
 
-    async def _pause(self, site: str, kinds: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
+    async def _pause(self, site: str, kinds: tuple[str, ...]) -> Inflicted:
         whole = proc.descendants([row.who for row in self._servers(site, kinds)])
         for who in whole:
             proc.send(who, signal.SIGSTOP)
@@ -112,10 +127,10 @@ class Striker:
             for who in whole:
                 proc.send(who, signal.SIGCONT)
 
-        stopped = await _soon(lambda: bool(whole) and all(_stands_still(who) for who in whole))
+        stopped = await soon(lambda: bool(whole) and all(_stands_still(who) for who in whole))
         return (f"{len(whole)} processes stand still" if stopped else ""), go_on
 
-    async def _cut(self, here: str, others: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
+    async def _cut(self, here: str, others: tuple[str, ...]) -> Inflicted:
         network = self._needed()
         port = self._etcd_port(here) if here == WITNESS else self._port(here, "gateways")
 
@@ -129,7 +144,7 @@ class Striker:
 
         return ("" if through else f"{here} and {', '.join(others)} do not reach each other"), mend
 
-    async def _one_way(self, here: str, direction: str) -> tuple[str, Callable[[], None]]:
+    async def _one_way(self, here: str, direction: str) -> Inflicted:
         """`out`: nobody hears the site; `in`: it hears nobody; `to the standby`: that one alone does not hear it."""
         network = self._needed()
         others = tuple(place for place in (*SITES, WITNESS) if place != here)
@@ -151,7 +166,7 @@ class Striker:
 
         return ("" if through else f"{len(pairs)} directions are silent"), mend
 
-    async def _flap(self, here: str, other: str, *, for_s: float) -> tuple[str, Callable[[], None]]:
+    async def _flap(self, here: str, other: str, *, for_s: float) -> Inflicted:
         network = self._needed()
         until = time.monotonic() + for_s
         port, times = self._port(here, "gateways"), 0
@@ -165,17 +180,17 @@ class Striker:
                 await asyncio.sleep(FLAP_S[times % 2])
         finally:
             network.mend(here, other)
-        return (f"down {times} times" if unreached == times else ""), _nothing
+        return (f"down {times} times" if unreached == times else ""), nothing
 
-    async def _lose(self, here: str) -> tuple[str, Callable[[], None]]:
+    async def _lose(self, here: str) -> Inflicted:
         network = self._needed()
         for other in (*SITES, WITNESS, PHONES):
             if other != here:
                 network.lose(here, other, per_thousand=LOSS_PER_THOUSAND)
-        lost = await _soon(lambda: network.lost_packets(here) > 0)
+        lost = await soon(lambda: network.lost_packets(here) > 0)
         return ("packets are dropped" if lost else ""), lambda: network.hear_all(here)
 
-    async def _gray(self, here: str, mode: str) -> tuple[str, Callable[[], None]]:
+    async def _gray(self, here: str, mode: str) -> Inflicted:
         network = self._needed()
         log = self._logs / f"gray-{mode}.log"
         log.unlink(missing_ok=True)
@@ -208,7 +223,7 @@ class Striker:
         except BaseException:
             proxy.kill()
             raise
-        spoilt = await _soon(lambda: _last_count(log) > 0)
+        spoilt = await soon(lambda: _last_count(log) > 0)
         return (f"{mode}: requests of users were spoilt" if spoilt else ""), mend
 
     async def _reaching(self, callers: Iterable[str], here: str, port: int) -> list[str]:
@@ -249,13 +264,6 @@ def _wires(name: str, where: str) -> tuple[str, ...]:
     return everywhere
 
 
-async def _soon(happened: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + BITES_WITHIN_S
-    while not (done := happened()) and time.monotonic() < deadline:
-        await asyncio.sleep(POLL_S)
-    return done
-
-
 def _stands_still(who: proc.Identity) -> bool:
     found = proc.look(who.pid)
     return found is None or found.started_ticks != who.started_ticks or found.state == "T"
@@ -264,7 +272,3 @@ def _stands_still(who: proc.Identity) -> bool:
 def _last_count(log: Path) -> int:
     lines = log.read_text("utf-8").splitlines() if log.exists() else []
     return int(lines[-1].split()[1]) if lines and lines[-1].split()[-1].isdecimal() else 0
-
-
-def _nothing() -> None:
-    return None

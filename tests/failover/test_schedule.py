@@ -7,9 +7,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.failover.schedule import KINDS, STRIKES_MAX, Means, draw
+from tests.failover.schedule import KINDS, STRIKES_MAX, Means, draw, on_machines, on_volumes
 
-EVERYTHING = Means(network=True, filters=True)
+EVERYTHING = Means(network=True, filters=True, machines=True, volumes=True)
 LOOPBACK = Means(network=False, filters=False)
 seeds = st.integers(0, 10_000).map(str)
 
@@ -36,9 +36,22 @@ def test_a_country_can_go_on_after_them(seed: str, means: Means) -> None:
 
 
 @given(seeds)
-def test_on_loopback_nothing_is_drawn_that_needs_a_network(seed: str) -> None:
-    needs = {kind.name for kind in KINDS if kind.network}
+def test_on_loopback_nothing_is_drawn_that_needs_more(seed: str) -> None:
+    needs = {kind.name for kind in KINDS if kind.network or kind.machine or kind.volume}
     assert not {strike.name for strike in draw(seed, LOOPBACK)} & needs
+
+
+def test_a_site_is_made_ready_for_what_strikes_there_and_no_other_is() -> None:
+    (clock,) = draw("3", EVERYTHING, only=("clock ahead",))
+    (full,) = draw("3", EVERYTHING, only=("full disk",))
+    (bridge,) = draw("3", EVERYTHING, only=("bridge",))
+    assert on_machines([clock, full, bridge]) == {clock.where}
+    assert on_volumes([clock, full, bridge]) == {full.where}
+
+
+def test_no_clock_and_no_slow_disk_explains_a_move() -> None:
+    blameless = {kind.name for kind in KINDS if kind.machine and not kind.moves}
+    assert blameless == {"clock ahead", "clock behind", "clock drift", "slow disk"}
 
 
 def test_one_kind_may_be_asked_for() -> None:
