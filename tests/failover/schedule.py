@@ -155,6 +155,8 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
         open_to_choice = [
             kind for kind in possible if _allowed(kind, strikes) and (not only or kind.name in only)
         ]
+        if not open_to_choice:
+            break
         kind = chance.choice(open_to_choice)
         where = chance.choice(kind.where)
         lasts_s = round(chance.uniform(*kind.lasts_s), 2)
