@@ -27,6 +27,7 @@ from tests.journeys.breaking import audited
 
 BEGINS_WITHIN_S = 20.0
 MOVES_WITHIN_S = 60.0
+DECIDED_WITHIN_S = 10.0
 WHOLE_WITHIN_S = 90.0
 POLL_S = 0.005
 ASK_AGAIN_S = 0.5
@@ -78,7 +79,7 @@ class Operator:
             await self._reached(PHASES.index(Phase(strike.phase)), before, ordering)
             fault = await self._striker.strike(
                 msgspec.structs.replace(strike, name=strike.name.removeprefix(schedule.WITHIN)),
-                then=(lambda: self._revive(killed)) if verb == "kill" else None,
+                then=(lambda: self._revive(killed, after=self._decided)) if verb == "kill" else None,
             )
         finally:
             await ordering
@@ -119,6 +120,14 @@ class Operator:
         if code != 0:
             self._find(f"a failover that a human ordered ended with {code}: {said[-300:]}")
         await self._moved()
+
+    async def _decided(self) -> None:
+        """The switchover has come to an end though what was killed is still gone."""
+        await self._until(self._undecided, DECIDED_WITHIN_S, "nobody was declared to take writes")
+
+    async def _undecided(self) -> str | None:
+        record = await self._declared()
+        return f"{record.phase} at epoch {record.epoch}" if record.serving is None else None
 
     async def _moved(self) -> None:
         await self._until(self._marrakech_serves, MOVES_WITHIN_S, f"{STANDBY} did not take over")
