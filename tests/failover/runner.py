@@ -73,7 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def line(self) -> str:
         """One line that says all of it."""
-        struck = ", ".join(f"{strike.name} {strike.where} {strike.lasts_s:.0f} s" for strike in self.strikes)
+        struck = ", ".join(_told(strike) for strike in self.strikes)
         found = ", ".join(f"{count} {name}" for name, count in self.wrong.items()) or "nothing wrong"
         pauses = "".join(f" writes waited {pause:.2f} s," for pause in self.pauses_s)
         weak = f"; PROVES NOTHING: {'; '.join(self.weak)}" if self.weak else ""
@@ -82,6 +82,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             f" {self.fresh_work:.0%} of reads fresh work, epoch {self.epoch} at {self.active},{pauses}"
             f" {self.took_s:.0f} s: {found}{weak}"
         )
+
+
+def _told(strike: Strike) -> str:
+    return (
+        f"{strike.name} {strike.where} {f'at {strike.phase} ' if strike.phase else ''}{strike.lasts_s:.0f} s"
+    )
 
 
 def last_line(reports: Sequence[Report]) -> str:
