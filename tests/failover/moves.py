@@ -61,7 +61,7 @@ def check_moves(
         *_audited(rows, operations),
         *_false_moves(rows, faults, unix_minus_monotonic_s),
         *_unordered(rows, orders, unix_minus_monotonic_s),
-        *_felt(operations, orders),
+        *_felt(rows, operations, orders, unix_minus_monotonic_s),
         *_too_often(rows),
         *_register(rows, operations, unix_minus_monotonic_s),
     ]
@@ -172,32 +172,43 @@ def _nobodys(row: AuditRow, sentence: str) -> Finding:
     return Finding(Wrong.FALSE_MOVE, str(row.after.epoch), f"epoch {row.after.epoch}: {sentence}")
 
 
-def longest_wait_s(operations: Sequence[Operation], order: Order) -> float:
-    """How long the slowest write waited that was under way while the order was carried out."""
-    return max(
-        (one.ended - one.began for one in _met(operations, order) if one.kind is Kind.APPEND), default=0.0
-    )
+def longest_wait_s(
+    rows: Sequence[AuditRow], operations: Sequence[Operation], order: Order, unix_minus_monotonic_s: float
+) -> float:
+    """How long the slowest write took that was under way while the order let no site serve."""
+    times = [
+        at
+        for row in rows
+        if order.began <= (at := row.after.decided_at - unix_minus_monotonic_s) <= order.ended
+    ]
+    if not times:
+        return 0.0
+    met = _met(operations, began=min(times), ended=max(times))
+    return max((one.ended - one.began for one in met if one.kind is Kind.APPEND), default=0.0)
 
 
-def _met(operations: Sequence[Operation], order: Order) -> Iterator[Operation]:
+def _met(operations: Sequence[Operation], *, began: float, ended: float) -> Iterator[Operation]:
     return (
-        one
-        for one in operations
-        if one.kind is not Kind.FINAL and one.began <= order.ended and one.ended >= order.began
+        one for one in operations if one.kind is not Kind.FINAL and one.began <= ended and one.ended >= began
     )
 
 
-def _felt(operations: Sequence[Operation], orders: Sequence[Order]) -> Iterator[Finding]:
+def _felt(
+    rows: Sequence[AuditRow],
+    operations: Sequence[Operation],
+    orders: Sequence[Order],
+    unix_minus_monotonic_s: float,
+) -> Iterator[Finding]:
     """While nothing else is wrong, a planned switchover costs every write a moment, and nobody an error."""
     for order in orders:
         if not order.undisturbed:
             continue
-        for one in _met(operations, order):
+        for one in _met(operations, began=order.began, ended=order.ended):
             answered = bool(one.answer) if one.kind is Kind.APPEND else one.outcome is Outcome.OK
             if not answered:
                 sentence = f"a {one.kind} at {one.site} met {one.slug or 'no answer'} in the switchover to {order.target}"
                 yield Finding(Wrong.DISTURBED, f"{one.kind} {one.slug}", sentence, (one.index,))
-        waited_s = longest_wait_s(operations, order)
+        waited_s = longest_wait_s(rows, operations, order, unix_minus_monotonic_s)
         if waited_s > PAUSE_MAX_S:
             sentence = f"a write waited {waited_s:.2f} s in the switchover to {order.target}"
             yield Finding(Wrong.DISTURBED, "pause", sentence)

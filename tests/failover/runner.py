@@ -161,7 +161,9 @@ async def run_one(
                if any(one.wrong is wrong for one in findings)},
         weak=tuple(weak),
         pauses_s=tuple(
-            round(longest_wait_s(operations, order), 2) for order in operator.orders if order.undisturbed
+            round(longest_wait_s(rows, operations, order, clocks_s), 2)
+            for order in operator.orders
+            if order.undisturbed
         ),
         unexpected=dict(Counter(traffic.unexpected).most_common(10)),
         took_s=time.monotonic() - began,

@@ -153,7 +153,9 @@ def test_a_switchover_that_was_given_up_needs_no_order_of_its_own() -> None:
 
 def test_while_nothing_else_is_wrong_a_switchover_costs_a_moment_and_no_error() -> None:
     waited = replace(acknowledged(155.0, 2), ended=156.5)
-    assert longest_wait_s([waited], ORDER) == 1.5
+    assert longest_wait_s(switched(), [waited], ORDER, CLOCKS) == 1.5
+    early = replace(waited, began=153.0, ended=155.05)  # before the freeze
+    assert longest_wait_s(switched(), [early], ORDER, CLOCKS) == 0.0
     assert wrong(switched(), waited, faults=(), orders=(ORDER,)) == set()
     felt = (
         replace(waited, ended=157.5),
