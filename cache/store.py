@@ -241,6 +241,9 @@ class Cache:
                 return _reading(best, State.STALE, known.tier, now)
         elif self._generations.outdated(entry.tags, entry.generations):
             self._event(Event.PURGED_IN_FLIGHT)
+            if fetched.cacheable and self._epochs.trust(entry):
+                # Never shown again, but it shows more than what a fill after the purge may bring: nobody is shown less.
+                self._keep(ask, entry, looked_at, now)
         elif fetched.cacheable and self._epochs.trust(entry):
             self._keep(ask, entry, looked_at, now)
             self._offer(ask, entry, now)
@@ -268,7 +271,12 @@ class Cache:
         own = None if held is None else held.entry
         candidates = [(entry, tier) for entry, tier in ((own, 1), (looked.entry, 2)) if entry is not None]
         trusted = [(entry, tier) for entry, tier in candidates if self._epochs.trust(entry)]
-        valid = [(entry, tier) for entry, tier in trusted if self._valid(entry) and entry.tags == ask.tags]
+        shown = own if own is not None and self._defends(own, ask.policy, self._clock()) else None
+        valid = [
+            (entry, tier)
+            for entry, tier in trusted
+            if self._valid(entry) and entry.tags == ask.tags and not (shown and newer(shown, entry))
+        ]
         best, tier = max(valid, key=_version, default=(None, 0))
         previous, _ = max(trusted, key=_version, default=(None, 0))
         if best is not None and looked.answered and best is not looked.entry:

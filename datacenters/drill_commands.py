@@ -29,7 +29,7 @@ T = TypeVar("T")
     type=click.FloatRange(0, 86_400),
     default=Pace().rejoin_within_s,
     show_default=True,
-    help="How long the old site may take to follow again before the drill gives up the way back.",
+    help="How long the site that was left may take to follow again; without it there is no way back, and no `drill: ok`.",
 )
 @click.pass_context
 def drill(
@@ -96,6 +96,10 @@ def _report_text(report: Drilled) -> str:
             f"rejoined  {report.home} was ready again after {report.rejoin_s:.1f} s, the rest included"
         )
     lines += [*_way("back", report.back)]
+    if report.ready_again_s is not None:
+        lines.append(
+            f"whole     {report.readiness.target} could take over again after {report.ready_again_s:.1f} s"
+        )
     lines.append(f"FAILED    {report.failure}" if report.failure else "drill: ok")
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """A drill: how ready the standby is now, and a switchover there and back, with every time it took.
 
 Invariant: the way back begins only when every rule of a switchover holds again; a drill that cannot go back says so
-and leaves the active role where it is.
+and leaves the active role where it is. It is over when the country could take a loss again, not before.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Drilled(msgspec.Struct, frozen=True):
-    """What a drill found and did; `rejoin_s` is how long the old site took to be ready for the way back."""
+    """What a drill found and did.
+
+    `rejoin_s` is how long the old site took to be ready for the way back, `ready_again_s` the other one after it.
+    """
 
     home: str
     readiness: Readiness
     there: Switched | None = None
     rejoin_s: float | None = None
     back: Switched | None = None
+    ready_again_s: float | None = None
     failure: str | None = None
 
 
@@ -101,20 +105,32 @@ async def drill(
     report = msgspec.structs.replace(report, there=there)
     if failure := _failure(there):
         return msgspec.structs.replace(report, failure=f"on the way there: {failure}")
-    told(f"          {ready.target} is active; {pace.rest_s:.0f} s of rest, then {home} must be ready again")
+    return await _back(etcd, report, reason=reason, pace=pace, told=told)
+
+
+async def _back(
+    etcd: Etcd, report: Drilled, *, reason: str, pace: Pace, told: Callable[[str], None]
+) -> Drilled:
+    """The way home once `home` is ready for it, and the wait until the other site could take over again."""
+    home, other = report.home, report.readiness.target
+    told(f"          {other} is active; {pace.rest_s:.0f} s of rest, then {home} must be ready again")
     rested = time.monotonic()
     await asyncio.sleep(pace.rest_s)
     again = await _ready_again(etcd, home, until=rested + pace.rest_s + pace.rejoin_within_s)
     if again is None or not again.ready:
-        broken = _broken(again) if again else "it is not observed"
-        failure = f"{home} is not ready for the way back ({broken}); {ready.target} stays active"
+        failure = f"{home} is not ready for the way back ({_broken(again)}); {other} stays active"
         return msgspec.structs.replace(report, failure=failure)
     report = msgspec.structs.replace(report, rejoin_s=round(time.monotonic() - rested, 2))
     back = await _move(etcd, home, reason=f"drill, the way back: {reason}", pace=pace, told=told)
-    failed = _failure(back)
-    return msgspec.structs.replace(
-        report, back=back, failure=f"on the way back: {failed}" if failed else None
-    )
+    report = msgspec.structs.replace(report, back=back)
+    if failed := _failure(back):
+        return msgspec.structs.replace(report, failure=f"on the way back: {failed}")
+    told(f"          {home} is active; the drill ends when {other} could take over again")
+    returned = time.monotonic()
+    again = await _ready_again(etcd, other, until=returned + pace.rejoin_within_s)
+    if again is None or not again.ready:
+        return msgspec.structs.replace(report, failure=f"{other} could not take over again: {_broken(again)}")
+    return msgspec.structs.replace(report, ready_again_s=round(time.monotonic() - returned, 2))
 
 
 async def _move(etcd: Etcd, target: str, *, reason: str, pace: Pace, told: Callable[[str], None]) -> Switched:
@@ -134,5 +150,7 @@ def _failure(switched: Switched) -> str | None:
     return switched.ordered.refusal or (followed.failure if followed else "it was not followed")
 
 
-def _broken(found: Readiness) -> str:
+def _broken(found: Readiness | None) -> str:
+    if found is None:
+        return "it is not observed"
     return "; ".join(rule.sentence for rule in found.rules if not rule.holds)

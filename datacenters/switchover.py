@@ -12,10 +12,11 @@ from collections.abc import Callable
 from datacenters import record
 from datacenters.fence import Fence
 from datacenters.position import render
-from datacenters.record import FREEZE_PHASES, Phase, Record, Refusal
+from datacenters.record import FREEZE_PHASES, TAKEOVER_PHASES, Phase, Record, Refusal
 
 ABORT_AFTER_S = 3.0
-# The active site's director is the first to give up; the others do it for one that is gone.
+# The active site's director is the first to give up; the others do it for one that is gone. A target that has come as
+# far as its replay gets this long too.
 ABORT_FOR_ANOTHER_AFTER_S = 5.0
 FREEZE_WITHIN_S = 2.5
 
@@ -42,18 +43,20 @@ class Switchover:
     def overdue(self, declared: Record | None) -> Record | Refusal | None:
         """The record that gives up a switchover which has lasted too long; None when there is no such.
 
-        Until the claim any director may; after it the old active site's alone, as long as the target has not replayed.
+        Until the claim any director may; after it the old active site's alone, until the target serves: nothing was
+        acknowledged at its epoch yet, and the old site has all that was before.
         """
-        givable = FREEZE_PHASES | {Phase.PROMOTING}
+        givable = FREEZE_PHASES | TAKEOVER_PHASES
         if declared is None or not declared.planned or declared.phase not in givable:
             self._seen = None
             return None
         began = self._began(declared)
         own = declared.active == self._site
-        if declared.phase is Phase.PROMOTING and not own:
+        if declared.phase in TAKEOVER_PHASES and not own:
             return None
         lasted_s = self._monotonic() - began
-        if lasted_s < (ABORT_AFTER_S if own else ABORT_FOR_ANOTHER_AFTER_S):
+        first = own and declared.phase is not Phase.REPLAYING
+        if lasted_s < (ABORT_AFTER_S if first else ABORT_FOR_ANOTHER_AFTER_S):
             return None
         reason = (
             f"the switchover to {declared.target} was given up after {lasted_s:.1f} s in {declared.phase}"
@@ -94,7 +97,7 @@ class Switchover:
 
     def _began(self, declared: Record) -> float:
         """When this director first saw this switchover, by its monotonic clock; an epoch later it is still the same."""
-        first_epoch = declared.epoch - (1 if declared.phase is Phase.PROMOTING else 0)
+        first_epoch = declared.epoch - (1 if declared.phase in TAKEOVER_PHASES else 0)
         known = self._seen
         if known is None or known[1] != first_epoch:
             known = self._seen = (self._monotonic(), first_epoch)

@@ -18,6 +18,7 @@ from types import FrameType
 import click
 
 from datacenters import lifeline
+from datacenters.record import Policy
 from sandbox import asking, folder, ports, proc, processes, seats
 
 DEFAULT_DIR = ".sandbox"
@@ -96,6 +97,13 @@ class _SiteSeat(click.ParamType[tuple[str, seats.Seat]]):
     multiple=True,
     help="An address of its own for a site and a network namespace for its processes: rabat=10.77.1.1@massar-rabat.",
 )
+@click.option(
+    "--dwell-s",
+    type=click.IntRange(0),
+    default=Policy().dwell_s,
+    show_default=True,
+    help="The least time between two automatic moves; a real country keeps the default.",
+)
 @click.pass_context
 def sandbox(
     context: click.Context,
@@ -107,6 +115,7 @@ def sandbox(
     gateway_ports: tuple[tuple[str, int], ...],
     named_ports: tuple[tuple[str, int], ...],
     site_seats: tuple[tuple[str, seats.Seat], ...],
+    dwell_s: int,
 ) -> None:
     """Run a real country of three sites in a folder, until Ctrl-C or TERM."""
     context.obj = directory
@@ -122,6 +131,7 @@ def sandbox(
         workers=workers,
         given=given,
         seated=dict(site_seats),
+        policy=Policy(dwell_s=dwell_s),
     )
 
 
@@ -228,6 +238,7 @@ def _run(
     workers: int,
     given: Mapping[str, int],
     seated: Mapping[str, seats.Seat],
+    policy: Policy,
 ) -> None:
     from sandbox import postgres, supervisor, wiring, world  # noqa: PLC0415 — after the signals are caught: they take a second
 
@@ -260,6 +271,7 @@ def _run(
         wishes = world.Wishes(
             pupils=pupils,
             seed=seed,
+            policy=policy,
             postgres_bin=os.environ.get("MASSAR_POSTGRES_BIN"),
             valkey_bin=os.environ.get("MASSAR_VALKEY_BIN"),
             etcd_bin=os.environ.get("MASSAR_ETCD_BIN"),

@@ -14,6 +14,7 @@ from typing import Any
 from auth import migrations
 from datacenters import control
 from datacenters.etcd import Etcd
+from datacenters.record import Policy
 from sandbox import folder, keys, population, postgres, servers, wiring
 from sandbox.datacenter import tables
 from sandbox.fleet import Fleet
@@ -28,6 +29,7 @@ class Wishes(servers.Binaries, frozen=True, kw_only=True):
 
     pupils: int
     seed: int
+    policy: Policy = Policy()
 
 
 class World:
@@ -103,7 +105,7 @@ class World:
             self._say(warning)
         client = Etcd(self._plan.etcd_urls(WITNESS), timeout_s=5.0)
         try:
-            await control.bootstrap(client, active=ACTIVE, now=time.time())
+            await control.bootstrap(client, active=ACTIVE, now=time.time(), policy=self._wishes.policy)
         finally:
             await client.aclose()
         self._say(f"etcd: three members agree, {ACTIVE} is declared active")

@@ -18,7 +18,9 @@ MASSAR = str(Path(sys.executable).with_name("massar"))
 PUPILS = 400
 READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 30.0
-COMMAND_WITHIN_S = 30.0
+COMMAND_WITHIN_S = (
+    150.0  # to revive a whole site is to start six servers, on a machine that may be busy with others
+)
 
 
 class RunningCountry(msgspec.Struct, frozen=True):

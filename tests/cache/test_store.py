@@ -322,6 +322,26 @@ async def test_a_purge_while_a_fill_runs_outdates_what_it_brings(world: World, o
     assert world.events[Event.PURGED_IN_FLIGHT] == 1
 
 
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_what_a_fill_has_shown_is_not_followed_by_less_though_it_was_purged_in_flight(
+    world: World, origin: Datacenter, *, overtaken: bool
+) -> None:
+    """Two fills, a purge between them; the earlier one arrives later and brings a write that nobody announced yet."""
+    slow, later = origin, Datacenter(b"first")
+    slow.now(b"second", position=(1, 101))
+    slow.gate, later.gate = asyncio.Event(), asyncio.Event()
+    earlier = asyncio.create_task(read(world, slow))
+    await slow.entered.wait()
+    await world.cache.purge([TAG], 3)
+    fill = asyncio.create_task(read(world, later))
+    await later.entered.wait()
+    for gate, reader in [(later.gate, fill), (slow.gate, earlier)][:: -1 if overtaken else 1]:
+        gate.set()
+        await reader
+    assert earlier.result().entry.body == b"second"
+    assert (await read(world, Datacenter(b"second", position=(1, 101)))).entry.body == b"second"
+
+
 async def test_who_comes_after_a_purge_does_not_wait_for_a_fill_from_before_it(
     world: World, origin: Datacenter
 ) -> None:

@@ -53,6 +53,7 @@ async def test_a_whole_drill_is_reported_with_its_times(etcd: Etcd) -> None:
     assert shown.exit_code == 0, shown.output
     assert "there     rabat -> marrakech: writes waited" in shown.output
     assert "back      marrakech -> rabat: writes waited" in shown.output
+    assert "whole     marrakech could take over again after" in shown.output
     assert shown.output.endswith("drill: ok\n")
 
 

@@ -17,11 +17,13 @@ from tests.datacenters.worlds import NOW, all_well, primary, rabat_lost, seen, s
 PACE = Pace(rest_s=0.0, rejoin_within_s=20.0, switch_within_s=20.0)
 
 
-async def roles_follow_the_record(etcd: Etcd) -> None:
+async def roles_follow_the_record(etcd: Etcd, *, until_epoch: int = 99) -> None:
     """Observations as directors publish them: whoever is declared is seen as the primary."""
     while True:
         held = await control.read(etcd)
         assert held is not None
+        if held.record.epoch >= until_epoch:
+            return
         looks = (primary(), standby()) if held.record.active == "rabat" else (standby(), primary())
         for site in ("rabat", "marrakech", "witness"):
             await etcd.put(etcd_keys.observation(site), msgspec.json.encode(seen(site, *looks)))
@@ -54,6 +56,7 @@ async def test_a_drill_goes_there_and_back_with_its_times(etcd: Etcd) -> None:
     assert report.there is not None
     assert report.back is not None
     assert report.rejoin_s is not None
+    assert report.ready_again_s is not None
     held = await control.read(etcd)
     assert held is not None
     assert (held.record.active, held.record.epoch) == ("rabat", 3)
@@ -81,3 +84,22 @@ async def test_an_old_site_that_does_not_follow_again_leaves_the_role_where_it_i
     assert report.failure is not None
     assert "rabat is not ready for the way back" in report.failure
     assert "marrakech stays active" in report.failure
+
+
+async def test_a_drill_that_leaves_nobody_to_take_over_has_failed(etcd: Etcd) -> None:
+    await installed(etcd, all_well())
+    played = [
+        asyncio.create_task(directors(etcd, now=NOW + 9)),
+        asyncio.create_task(roles_follow_the_record(etcd, until_epoch=3)),
+    ]
+    short = msgspec.structs.replace(PACE, rejoin_within_s=3.0)
+    report = await drilling.drill(etcd, None, reason="announced", pace=short, told=lambda _: None)
+    for task in played:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert report is not None
+    assert (report.back is not None, report.ready_again_s) == (True, None)
+    assert report.failure is not None
+    assert report.failure.startswith("marrakech could not take over again: ")
+    assert "marrakech says it is a primary" in report.failure

@@ -35,6 +35,8 @@ class Wrong(StrEnum):
     EPOCH = "epoch"
     AUDIT = "audit"
     STUCK = "writes did not go on"
+    CAME_TO_NOTHING = "an order came to nothing"
+    DISTURBED = "a planned switchover was felt"
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Judging the audit rows: who moved the active role, why, whether a fault explains it, whether all of it is written down.
 
-Invariant: an automatic move is right only when a fault that was shown to bite explains it; a row without evidence
-explains nothing.
+Invariant: an automatic move is right only when a fault that was shown to bite explains it, any other only when a human
+ordered it; a row without evidence explains nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from datacenters.audit_chain import AuditRow
-from datacenters.record import DAY_S
+from datacenters.record import DAY_S, FREEZE_PHASES, TAKEOVER_PHASES, Phase
 from tests.failover.checker import Finding, Step, Wrong, linearizable
 from tests.failover.history import Kind, Operation, Outcome
 
 # A verdict may rest on what was seen up to this long before the claim.
 EXPLAINS_FOR_S = 15.0
 CLOCKS_APART_S = 0.05
+PAUSE_MAX_S = 2.0
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,19 +37,31 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     bitten: str = ""
 
 
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A human's order that `target` be active, as long as its command ran; `undisturbed` when nothing else was wrong."""
+
+    target: str
+    began: float
+    ended: float
+    undisturbed: bool = False
+
+
 def check_moves(
     rows: Sequence[AuditRow],
     operations: Sequence[Operation],
     faults: Sequence[Fault],
     *,
     unix_minus_monotonic_s: float,
+    orders: Sequence[Order] = (),
 ) -> list[Finding]:
-    """Every contradiction between the audit rows, oldest first, what was answered, and what was broken."""
+    """Every contradiction between the audit rows, oldest first, what was answered, what was broken and what ordered."""
     return [
         *_chain(rows),
         *_serving(rows),
         *_audited(rows, operations),
         *_false_moves(rows, faults, unix_minus_monotonic_s),
+        *_unordered(rows, orders, unix_minus_monotonic_s),
+        *_felt(rows, operations, orders, unix_minus_monotonic_s),
         *_too_often(rows),
         *_register(rows, operations, unix_minus_monotonic_s),
     ]
@@ -121,6 +134,84 @@ def _false_moves(
                 f" ({row.after.reason}); {'no fault explains it' if not explained else 'fewer than two sites saw it'}"
             )
             yield Finding(Wrong.FALSE_MOVE, str(row.after.epoch), sentence)
+
+
+def given_up(row: AuditRow) -> bool:
+    """Whether the row ends a move at the site where it began."""
+    before = row.before
+    return (
+        before is not None
+        and before.phase in FREEZE_PHASES | TAKEOVER_PHASES
+        and (row.after.serving == before.active)
+    )
+
+
+def _unordered(
+    rows: Sequence[AuditRow], orders: Sequence[Order], unix_minus_monotonic_s: float
+) -> Iterator[Finding]:
+    """Freezes and claims that are no director's own need a human's order; giving up needs a planned move."""
+    for row in rows:
+        after, before = row.after, row.before
+        freezes = after.phase is Phase.FREEZING
+        claims = row in rises(rows) and not automatic(row) and not given_up(row)
+        if before is not None and given_up(row) and not before.planned:
+            yield _nobodys(row, f"{after.decided_by} gave up what was no switchover")
+        if not (freezes or claims):
+            continue
+        at = after.decided_at - unix_minus_monotonic_s
+        ordered = any(
+            one.target == after.target and one.began - CLOCKS_APART_S <= at <= one.ended + CLOCKS_APART_S
+            for one in orders
+        )
+        human = after.decided_by.startswith("operator") or (claims and after.planned)
+        if not (ordered and human):
+            yield _nobodys(row, f"{after.decided_by} moved the role to {after.target}, which nobody ordered")
+
+
+def _nobodys(row: AuditRow, sentence: str) -> Finding:
+    return Finding(Wrong.FALSE_MOVE, str(row.after.epoch), f"epoch {row.after.epoch}: {sentence}")
+
+
+def longest_wait_s(
+    rows: Sequence[AuditRow], operations: Sequence[Operation], order: Order, unix_minus_monotonic_s: float
+) -> float:
+    """How long the slowest write took that was under way while the order let no site serve."""
+    times = [
+        at
+        for row in rows
+        if order.began <= (at := row.after.decided_at - unix_minus_monotonic_s) <= order.ended
+    ]
+    if not times:
+        return 0.0
+    met = _met(operations, began=min(times), ended=max(times))
+    return max((one.ended - one.began for one in met if one.kind is Kind.APPEND), default=0.0)
+
+
+def _met(operations: Sequence[Operation], *, began: float, ended: float) -> Iterator[Operation]:
+    return (
+        one for one in operations if one.kind is not Kind.FINAL and one.began <= ended and one.ended >= began
+    )
+
+
+def _felt(
+    rows: Sequence[AuditRow],
+    operations: Sequence[Operation],
+    orders: Sequence[Order],
+    unix_minus_monotonic_s: float,
+) -> Iterator[Finding]:
+    """While nothing else is wrong, a planned switchover costs every write a moment, and nobody an error."""
+    for order in orders:
+        if not order.undisturbed:
+            continue
+        for one in _met(operations, began=order.began, ended=order.ended):
+            answered = bool(one.answer) if one.kind is Kind.APPEND else one.outcome is Outcome.OK
+            if not answered:
+                sentence = f"a {one.kind} at {one.site} met {one.slug or 'no answer'} in the switchover to {order.target}"
+                yield Finding(Wrong.DISTURBED, f"{one.kind} {one.slug}", sentence, (one.index,))
+        waited_s = longest_wait_s(rows, operations, order, unix_minus_monotonic_s)
+        if waited_s > PAUSE_MAX_S:
+            sentence = f"a write waited {waited_s:.2f} s in the switchover to {order.target}"
+            yield Finding(Wrong.DISTURBED, "pause", sentence)
 
 
 def _too_often(rows: Sequence[AuditRow]) -> Iterator[Finding]:

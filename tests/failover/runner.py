@@ -23,8 +23,10 @@ from tests.countries import RunningCountry, running_country
 from tests.failover import history, launcher, timeline
 from tests.failover.checker import Finding, Wrong, check
 from tests.failover.machines import VOLUME_BYTES, Machine, compiled, compiler
-from tests.failover.moves import Fault, check_moves
+from tests.failover.moves import Fault, check_moves, longest_wait_s
+from tests.failover.operator import Operator
 from tests.failover.schedule import Means, Strike, draw, on_machines, on_volumes
+from tests.failover.schedule import options as options_for
 from tests.failover.striking import Striker
 from tests.failover.traffic import Traffic
 from tests.journeys.breaking import audited, declared
@@ -63,6 +65,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     weak: tuple[str, ...]
     unexpected: dict[str, int]
     took_s: float
+    pauses_s: tuple[float, ...] = ()
+    """How long a write waited at most in each switchover that nothing disturbed."""
 
     @property
     def passed(self) -> bool:
@@ -72,14 +76,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def line(self) -> str:
         """One line that says all of it."""
-        struck = ", ".join(f"{strike.name} {strike.where} {strike.lasts_s:.0f} s" for strike in self.strikes)
+        struck = ", ".join(_told(strike) for strike in self.strikes)
         found = ", ".join(f"{count} {name}" for name, count in self.wrong.items()) or "nothing wrong"
+        pauses = "".join(f" writes waited {pause:.2f} s," for pause in self.pauses_s)
         weak = f"; PROVES NOTHING: {'; '.join(self.weak)}" if self.weak else ""
         return (
             f"{self.seed}: {struck}: {self.acknowledged} acknowledged, {self.unknown} unknown attempts,"
-            f" {self.fresh_work:.0%} of reads fresh work, epoch {self.epoch} at {self.active},"
+            f" {self.fresh_work:.0%} of reads fresh work, epoch {self.epoch} at {self.active},{pauses}"
             f" {self.took_s:.0f} s: {found}{weak}"
         )
+
+
+def _told(strike: Strike) -> str:
+    return (
+        f"{strike.name} {strike.where} {f'at {strike.phase} ' if strike.phase else ''}{strike.lasts_s:.0f} s"
+    )
 
 
 def last_line(reports: Sequence[Report]) -> str:
@@ -105,7 +116,7 @@ async def run_one(
     """Run one schedule in the new `folder`; what a failing one needs to be understood goes to `results`."""
     began = time.monotonic()
     strikes = draw(seed, means_at_hand(network), only=only)
-    options = network.sandbox_options if network else ()
+    options = (*(network.sandbox_options if network else ()), *options_for(strikes))
     machines = _machines(on_machines(strikes), folder)
     weak: list[str] = []
     findings: list[Finding] = []
@@ -120,8 +131,9 @@ async def run_one(
         mint = Mint(country.directory)
         traffic = Traffic(country.addresses.gateways, country.addresses.accounts, mint, seed=seed)
         striker = Striker(country.table, network=network, machines=machines, logs=folder, seed=seed)
+        operator = Operator(country, striker)
         async with traffic.running():
-            await striker.run(strikes)
+            await striker.run(strikes, order=operator.act)
             findings += await _goes_on(traffic, needs)
         record = await _settled(country)
         clocks_s = time.time() - time.monotonic()
@@ -132,7 +144,10 @@ async def run_one(
             findings.append(Finding(Wrong.STUCK, record.phase, f"the record stands at {record.phase}"))
     operations = traffic.history.operations
     findings += check(operations)
-    findings += check_moves(rows, operations, striker.faults, unix_minus_monotonic_s=clocks_s)
+    findings += check_moves(
+        rows, operations, striker.faults, unix_minus_monotonic_s=clocks_s, orders=operator.orders
+    )
+    findings += operator.findings
     weak += _weaknesses(traffic, striker.faults, strikes, needs)
     told = timeline.Told(
         seed=seed,
@@ -155,6 +170,11 @@ async def run_one(
         wrong={wrong.value: len({one.subject for one in findings if one.wrong is wrong}) for wrong in Wrong
                if any(one.wrong is wrong for one in findings)},
         weak=tuple(weak),
+        pauses_s=tuple(
+            round(longest_wait_s(rows, operations, order, clocks_s), 2)
+            for order in operator.orders
+            if order.undisturbed
+        ),
         unexpected=dict(Counter(traffic.unexpected).most_common(10)),
         took_s=time.monotonic() - began,
     )  # fmt: skip

@@ -1,7 +1,8 @@
-"""Which faults strike a country when: drawn from a seed, the same for the same seed on every machine; pure.
+"""Which faults strike a country when, and what humans order: drawn from a seed, the same on every machine; pure.
 
-Invariant: strikes do not overlap, so that each is judged by what it alone explains; and what is broken for good leaves
-one datacenter with its director and two of etcd's three members.
+Invariant: strikes do not overlap, so that each is judged by what it alone explains, but for the one that strikes a
+switchover in its midst; and what is broken for good leaves one datacenter with its director and two of etcd's three
+members.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from datacenters.record import Phase
 from sandbox.folder import SITES, WITNESS
 
 ACTIVE, STANDBY = SITES
@@ -38,10 +40,12 @@ class Strike(msgspec.Struct, frozen=True, kw_only=True):
     explains_beyond_short: bool = False
     """A move is right all the same when the strike lasted longer than `SHORT_S`."""
     for_good: bool = False
+    phase: str = ""
+    """Of a fault within a switchover: the phase that it waits for."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One kind of fault, and what it needs."""
+    """One kind of fault or of orders, and what it needs."""
 
     name: str
     where: tuple[str, ...]
@@ -57,10 +61,12 @@ class Fault(msgspec.Struct, frozen=True):
     """Whether the site's database must lie on a small file system of its own."""
     etcd: bool = False
     """Whether a member of etcd goes with it for good."""
+    orders: bool = False
+    """Whether humans move the active role in it; nobody can draw where it stands afterwards, so nothing follows."""
 
 
 _KEEPS = (0.5, 1.5)
-KINDS: tuple[Fault, ...] = (
+_FAULTS = (
     Fault("kill site", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True, etcd=True),
     Fault("lose site", (*SITES, WITNESS), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True, etcd=True),
     Fault("kill datacenter", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True),
@@ -98,7 +104,45 @@ KINDS: tuple[Fault, ...] = (
     # PostgreSQL ends when it cannot write its log, and nothing in a sandbox starts again by itself.
     Fault("full disk", SITES, (GRAY_S, GRAY_S), moves=True, for_good=True, volume=True),
 )  # fmt: skip
-_BY_NAME = {kind.name: kind for kind in KINDS}
+
+# What strikes a planned switchover from Rabat to Marrakech in its midst. What is killed is revived, so that the country
+# must be whole again.
+_WITHIN = (
+    Fault("kill site", SITES, (4.0, 8.0), moves=True),
+    Fault("kill datacenter", SITES, (4.0, 8.0), moves=True),
+    Fault("kill postgres", SITES, (4.0, 8.0), moves=True),
+    Fault("kill gateway", SITES, (2.0, 4.0)),
+    Fault("kill director", SITES, (4.0, 8.0)),
+    Fault("pause director", (*SITES, WITNESS), (1.0, 8.0)),
+    Fault("pause gateway", SITES, (1.0, 8.0)),
+    Fault("pause etcd", (*SITES, WITNESS), (1.0, 8.0)),
+    Fault("pause records long", SITES, LONG_S, moves=True),
+    Fault("isolate", (ACTIVE,), LONG_S, moves=True, network=True),
+    Fault("isolate from sites", SITES, LONG_S, moves=True, network=True),
+    Fault("bridge", (ACTIVE,), LONG_S, network=True),
+    Fault("one way to the standby", (ACTIVE,), LONG_S, network=True),
+    Fault("isolate witness", (WITNESS,), LONG_S, network=True),
+)
+SWITCHOVER = "switchover"
+WITHIN = f"{SWITCHOVER} + "
+FAILBACK = "failback"
+KILLED_AGAIN = f"{FAILBACK}, killed again"
+ORDERED_AGAIN = f"{FAILBACK}, failover ordered"
+# At each of these a switchover may be struck; the last one is too short for wires to be cut in.
+PHASES = (Phase.FREEZING, Phase.SEALING, Phase.PROMOTING, Phase.REPLAYING)
+# For the schedule that waits for a second automatic move: a real country lets a quarter of an hour pass.
+SHORT_DWELL_S = 20
+KINDS: tuple[Fault, ...] = (
+    *_FAULTS,
+    Fault(SWITCHOVER, (ACTIVE,), (0.0, 0.0), orders=True),
+    *(msgspec.structs.replace(kind, name=WITHIN + kind.name, orders=True) for kind in _WITHIN),
+    Fault(FAILBACK, (ACTIVE,), (0.0, 0.0), moves=True, orders=True),
+    Fault(KILLED_AGAIN, (ACTIVE,), (0.0, 0.0), moves=True, orders=True),
+    Fault(ORDERED_AGAIN, (ACTIVE,), (0.0, 0.0), moves=True, orders=True),
+)
+ORDERS = frozenset(kind.name for kind in KINDS if kind.orders)
+_ON_MACHINES = frozenset(kind.name for kind in KINDS if kind.machine)
+_ON_VOLUMES = frozenset(kind.name for kind in KINDS if kind.volume)
 
 
 class Means(msgspec.Struct, frozen=True):
@@ -121,12 +165,18 @@ class Means(msgspec.Struct, frozen=True):
 
 def on_machines(strikes: Sequence[Strike]) -> set[str]:
     """The sites whose processes must be started on a machine that can be afflicted."""
-    return {strike.where for strike in strikes if _BY_NAME[strike.name].machine}
+    return {strike.where for strike in strikes if strike.name in _ON_MACHINES}
 
 
 def on_volumes(strikes: Sequence[Strike]) -> set[str]:
     """The sites whose database must lie on a small file system."""
-    return {strike.where for strike in strikes if _BY_NAME[strike.name].volume}
+    return {strike.where for strike in strikes if strike.name in _ON_VOLUMES}
+
+
+def options(strikes: Sequence[Strike]) -> tuple[str, ...]:
+    """What the sandbox must be told for these strikes."""
+    short = any(strike.name == KILLED_AGAIN for strike in strikes)
+    return ("--dwell-s", str(SHORT_DWELL_S)) if short else ()
 
 
 def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, ...]:
@@ -139,6 +189,8 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
         open_to_choice = [
             kind for kind in possible if _allowed(kind, strikes) and (not only or kind.name in only)
         ]
+        if not open_to_choice:
+            break
         kind = chance.choice(open_to_choice)
         where = chance.choice(kind.where)
         lasts_s = round(chance.uniform(*kind.lasts_s), 2)
@@ -151,6 +203,9 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
                 explains=(where,) if kind.moves else (),
                 explains_beyond_short=kind.lasts_s == _KEEPS,
                 for_good=kind.for_good,
+                phase=chance.choice(PHASES[:3] if kind.network else PHASES)
+                if kind.name.startswith(WITHIN)
+                else "",
             )
         )
         at_s += lasts_s + chance.uniform(*APART_S)
@@ -158,8 +213,13 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
 
 
 def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:
-    """At most one strike for good, and at most one that moves: the policy allows no second move for 15 minutes."""
-    if any(strike.name == kind.name for strike in before):
+    """At most one strike for good, and at most one that moves: the policy allows no second move for 15 minutes.
+
+    Humans order only what a whole country can do, and last.
+    """
+    if any(strike.name == kind.name or strike.name in ORDERS for strike in before):
+        return False
+    if kind.orders and any(strike.for_good or strike.explains for strike in before):
         return False
     if kind.for_good and any(strike.for_good for strike in before):
         return False

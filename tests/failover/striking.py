@@ -9,7 +9,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from tests.failover import afflicting, gray
 from tests.failover.afflicting import BITES_WITHIN_S, POLL_S, Inflicted, nothing, soon
 from tests.failover.machines import Machine
 from tests.failover.moves import Fault
-from tests.failover.schedule import SHORT_S, Strike
+from tests.failover.schedule import ORDERS, SHORT_S, Strike
 
 SHOWN_WITHIN_S = 0.4
 FLAP_S = (0.5, 1.5)
@@ -48,16 +48,29 @@ class Striker:
         self._logs = logs
         self._seed = seed
         self.faults: list[Fault] = []
+        self.worked_at = 0.0
+        """When the last thing that was broken at once was broken, before it was looked whether that worked."""
 
-    async def run(self, strikes: Iterable[Strike]) -> None:
-        """Do all strikes at their times, counted from now, and mend each that can be mended."""
+    async def run(
+        self, strikes: Iterable[Strike], *, order: Callable[[Strike], Awaitable[None]] | None = None
+    ) -> None:
+        """Do all strikes at their times, counted from now, and mend each that can be mended; `order` does the humans'."""
         began = time.monotonic()
         for strike in strikes:
             while time.monotonic() < began + strike.at_s:
                 await asyncio.sleep(POLL_S)
-            await self._strike(strike)
+            if strike.name in ORDERS:
+                assert order is not None, "nobody is there to give orders"
+                await order(strike)
+            else:
+                await self.strike(strike)
 
-    async def _strike(self, strike: Strike) -> None:
+    def note(self, name: str, where: str, *, began: float, bitten: str) -> None:
+        """Keep what was done to the country beside the strikes, and ended now."""
+        self.faults.append(Fault(name=name, where=where, began=began, ended=time.monotonic(), bitten=bitten))
+
+    async def strike(self, strike: Strike, *, then: Callable[[], Awaitable[None]] | None = None) -> Fault:
+        """Do one strike now and mend it, or end it by `then`; what was noted of it."""
         struck_at = time.monotonic()
         bitten = ""
         mend: Callable[[], None] = nothing
@@ -66,20 +79,22 @@ class Striker:
             until = struck_at + strike.lasts_s
             while time.monotonic() < until:
                 await asyncio.sleep(POLL_S)
+            if then is not None:
+                await then()
         finally:
             await asyncio.to_thread(mend)  # commands, and the load shares this loop
             lasted_s = time.monotonic() - struck_at
             overdone = strike.explains_beyond_short and lasted_s > SHORT_S  # commands take their time
-            self.faults.append(
-                Fault(
-                    name=strike.name,
-                    where=strike.where,
-                    began=struck_at,
-                    ended=None if strike.for_good else time.monotonic(),
-                    explains=(strike.where,) if overdone else strike.explains,
-                    bitten=bitten,
-                )
+            made = Fault(
+                name=strike.name,
+                where=strike.where,
+                began=struck_at,
+                ended=None if strike.for_good else time.monotonic(),
+                explains=(strike.where,) if overdone else strike.explains,
+                bitten=bitten,
             )
+            self.faults.append(made)
+        return made
 
     def _inflict(self, strike: Strike) -> Coroutine[None, None, Inflicted]:
         verb, _, rest = strike.name.partition(" ")
@@ -115,6 +130,7 @@ class Striker:
     async def _kill(self, site: str, kind: str | None) -> Inflicted:
         rows = self._servers(site, None if kind is None else (kind,))
         killed = proc.kill_trees([row.who for row in rows])
+        self.worked_at = time.monotonic()
         gone = bool(rows) and not any(proc.alive(row.who) for row in rows)
         return (f"{len(killed)} processes gone" if gone else ""), nothing
 
@@ -122,6 +138,7 @@ class Striker:
         whole = proc.descendants([row.who for row in self._servers(site, kinds)])
         for who in whole:
             proc.send(who, signal.SIGSTOP)
+        self.worked_at = time.monotonic()
 
         def go_on() -> None:
             for who in whole:
@@ -136,6 +153,7 @@ class Striker:
 
         for other in others:
             await asyncio.to_thread(network.cut, here, other)
+        self.worked_at = time.monotonic()
         through = await self._reaching(others, here, port)
 
         def mend() -> None:
@@ -157,6 +175,7 @@ class Striker:
 
         for deaf, towards in pairs:
             await asyncio.to_thread(network.deafen, deaf, towards)
+        self.worked_at = time.monotonic()
         ends = [next(place for place in pair if place != here) for pair in pairs]
         through = await self._reaching(ends, here, port)
 

@@ -1,6 +1,6 @@
 """A few fixed schedules in every run of the suite; `make chaos` runs as many as one likes, sites parted by wires.
 
-On loopback, so that anybody may run them: a site killed, a member of etcd killed.
+On loopback, so that anybody may run them: a site killed, a member of etcd killed; humans who move the role.
 """
 
 from __future__ import annotations
@@ -15,9 +15,21 @@ from tests.failover.runner import Needs, Report, last_line, run_one
 NEEDS = Needs(acknowledged_min=150)
 
 
-@pytest.mark.parametrize("fault", ["kill site", pytest.param("kill etcd", marks=pytest.mark.long)])
+THERE_AND_BACK = ["switchover to marrakech", "switchover to rabat"]
+LOST_AND_BACK = ["revive rabat", "kill site", "switchover to rabat"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "noted", "epoch"),
+    [
+        ("kill site", ["kill site"], 2),
+        pytest.param("kill etcd", ["kill etcd"], 1, marks=pytest.mark.long),
+        pytest.param("switchover", THERE_AND_BACK, 3, marks=pytest.mark.long),
+        pytest.param("failback", LOST_AND_BACK, 3, marks=pytest.mark.long),
+    ],
+)
 async def test_nothing_acknowledged_is_lost_doubled_or_split(
-    fault: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    fault: str, noted: list[str], epoch: int, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     report = await run_one(
         f"suite/{fault}",
@@ -29,8 +41,8 @@ async def test_nothing_acknowledged_is_lost_doubled_or_split(
     )
     drawn = tmp_path / "timeline.txt"
     assert report.passed, f"{report.line}\n{drawn.read_text('utf-8') if drawn.exists() else ''}"
-    assert [fault.name for fault in report.faults] == [fault]
-    assert (report.epoch > 1) is (fault == "kill site")
+    assert [fault.name for fault in report.faults] == noted
+    assert report.epoch == epoch
     assert not drawn.exists()
 
 

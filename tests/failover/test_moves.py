@@ -13,7 +13,7 @@ from datacenters.audit_chain import AuditRow
 from datacenters.record import Record
 from tests.failover.checker import Wrong
 from tests.failover.history import Kind, Operation, Outcome
-from tests.failover.moves import Fault, check_moves, rises
+from tests.failover.moves import Fault, Order, check_moves, longest_wait_s, rises
 
 START = 1_790_000_000.0
 CLOCKS = START - 100.0  # the load's clock stood at 100 s
@@ -53,13 +53,17 @@ def acknowledged(at: float, epoch: int) -> Operation:
         ended=at + 0.1,
         outcome=Outcome.OK,
         epoch=epoch,
+        answer="done",
     )
 
 
 def wrong(
-    rows: list[AuditRow], *operations: Operation, faults: tuple[Fault, ...] = (SITE_LOST,)
+    rows: list[AuditRow],
+    *operations: Operation,
+    faults: tuple[Fault, ...] = (SITE_LOST,),
+    orders: tuple[Order, ...] = (),
 ) -> set[Wrong]:
-    found = check_moves(rows, operations, faults, unix_minus_monotonic_s=CLOCKS)
+    found = check_moves(rows, operations, faults, unix_minus_monotonic_s=CLOCKS, orders=orders)
     return {one.wrong for one in found}
 
 
@@ -100,7 +104,70 @@ def test_an_ordered_move_needs_no_fault() -> None:
     )
     assert isinstance(ordered, Record)
     rows = [row(None, first), row(first, ordered)]
-    assert wrong(rows, faults=()) == set()
+    order = Order(target="marrakech", began=154.0, ended=156.0)
+    assert wrong(rows, faults=(), orders=(order,)) == set()
+    for another in ((), (replace(order, target="rabat"),), (replace(order, ended=154.5),)):
+        assert wrong(rows, faults=(), orders=another) == {Wrong.FALSE_MOVE}
+
+
+def switched(*, by: str = "operator:tests", at: float = 155.0) -> list[AuditRow]:
+    """The rows of a planned switchover, and before them the first."""
+    now = CLOCKS + at
+    steps = [record.first(active="rabat", by="installation", now=START)]
+    for transition, stated in (
+        (record.freeze, {"target": "marrakech", "reason": "works", "evidence": EVIDENCE, "by": by}),
+        (record.seal, {"site": "rabat", "frozen_position": "1-9", "by": "director:rabat"}),
+        (record.claim_sealed, {"site": "marrakech", "by": "director:marrakech"}),
+        (record.begin_replay, {"site": "marrakech", "switch_position": "1-9", "by": "director:marrakech"}),
+        (record.activate, {"site": "marrakech", "by": "director:marrakech"}),
+    ):
+        now += 0.1
+        after = transition(steps[-1], now=now, **stated)
+        assert isinstance(after, Record)
+        steps.append(after)
+    return [row(None, steps[0]), *(row(earlier, later) for earlier, later in itertools.pairwise(steps))]
+
+
+ORDER = Order(target="marrakech", began=155.0, ended=156.0, undisturbed=True)
+
+
+def test_a_planned_switchover_is_right_when_a_human_ordered_it() -> None:
+    assert (
+        wrong(switched(), acknowledged(120, 1), acknowledged(155.8, 2), faults=(), orders=(ORDER,)) == set()
+    )
+    assert wrong(switched(), faults=()) == {Wrong.FALSE_MOVE}
+    assert wrong(switched(at=150.0), faults=(), orders=(ORDER,)) == {Wrong.FALSE_MOVE}
+    assert wrong(switched(by="director:marrakech"), faults=(), orders=(ORDER,)) == {Wrong.FALSE_MOVE}
+
+
+def test_a_switchover_that_was_given_up_needs_no_order_of_its_own() -> None:
+    rows = switched()[:4]
+    aborted = record.abort(rows[-1].after, reason="too long", now=CLOCKS + 158.0, by="director:rabat")
+    assert isinstance(aborted, Record)
+    assert wrong([*rows, row(rows[-1].after, aborted)], faults=(), orders=(ORDER,)) == set()
+    claimed = moved()[:2]
+    undone = record.abort(claimed[-1].after, reason="no", now=CLOCKS + 158.0, by="director:rabat")
+    assert isinstance(undone, Record)
+    assert wrong([*claimed, row(claimed[-1].after, undone)]) == {Wrong.FALSE_MOVE}
+
+
+def test_while_nothing_else_is_wrong_a_switchover_costs_a_moment_and_no_error() -> None:
+    waited = replace(acknowledged(155.0, 2), ended=156.5)
+    assert longest_wait_s(switched(), [waited], ORDER, CLOCKS) == 1.5
+    early = replace(waited, began=153.0, ended=155.05)  # before the freeze
+    assert longest_wait_s(switched(), [early], ORDER, CLOCKS) == 0.0
+    assert wrong(switched(), waited, faults=(), orders=(ORDER,)) == set()
+    felt = (
+        replace(waited, ended=157.5),
+        replace(waited, outcome=Outcome.UNKNOWN, answer="", slug="outcome-unknown"),
+        replace(waited, outcome=Outcome.FAILED, answer="", slug="switching"),
+        replace(waited, kind=Kind.READ, outcome=Outcome.FAILED, slug="503"),
+    )
+    for one in felt:
+        assert wrong(switched(), one, faults=(), orders=(ORDER,)) == {Wrong.DISTURBED}
+        assert wrong(switched(), one, faults=(), orders=(replace(ORDER, undisturbed=False),)) == set()
+        later = replace(one, began=157.0, ended=160.0)
+        assert wrong(switched(), later, faults=(), orders=(ORDER,)) == set()
 
 
 def without_evidence(rows: list[AuditRow]) -> list[AuditRow]:

@@ -7,7 +7,20 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.failover.schedule import KINDS, STRIKES_MAX, Means, draw, on_machines, on_volumes
+from datacenters.record import Phase
+from tests.failover.schedule import (
+    KILLED_AGAIN,
+    KINDS,
+    ORDERS,
+    SHORT_DWELL_S,
+    STRIKES_MAX,
+    WITHIN,
+    Means,
+    draw,
+    on_machines,
+    on_volumes,
+    options,
+)
 
 EVERYTHING = Means(network=True, filters=True, machines=True, volumes=True)
 LOOPBACK = Means(network=False, filters=False)
@@ -33,6 +46,10 @@ def test_a_country_can_go_on_after_them(seed: str, means: Means) -> None:
         assert earlier.at_s + earlier.lasts_s < later.at_s
     assert sum(strike.for_good for strike in strikes) <= 1
     assert sum(bool(strike.explains) for strike in strikes) <= 1
+    ordered = [strike.name in ORDERS for strike in strikes]
+    assert not any(ordered[:-1]), "nobody can draw who is active after an order"
+    if ordered[-1]:
+        assert not any(strike.for_good or strike.explains for strike in strikes[:-1])
 
 
 @given(seeds)
@@ -56,3 +73,17 @@ def test_no_clock_and_no_slow_disk_explains_a_move() -> None:
 
 def test_one_kind_may_be_asked_for() -> None:
     assert {strike.name for strike in draw("3", EVERYTHING, only=("bridge",))} == {"bridge"}
+
+
+def test_a_switchover_is_struck_in_every_phase() -> None:
+    drawn = [strike for seed in range(600) for strike in draw(str(seed), EVERYTHING) if strike.phase]
+    assert {strike.phase for strike in drawn} == {"FREEZING", "SEALING", "PROMOTING", "REPLAYING"}
+    assert all(strike.name.startswith(WITHIN) and Phase(strike.phase) for strike in drawn)
+
+
+def test_only_the_schedule_that_waits_for_a_second_automatic_move_shortens_the_dwell() -> None:
+    for seed in range(200):
+        strikes = draw(str(seed), EVERYTHING)
+        short = any(strike.name == KILLED_AGAIN for strike in strikes)
+        assert options(strikes) == (("--dwell-s", str(SHORT_DWELL_S)) if short else ())
+    assert options(draw("1", EVERYTHING, only=(KILLED_AGAIN,)))

@@ -1,4 +1,7 @@
-"""A planned switchover: writes wait, none fails, and a standby that cannot follow ends it where it began."""
+"""A planned switchover: writes wait, none fails; a standby that cannot follow ends it where it began; both ways, again.
+
+After each the other site follows whoever is active, so that the next one may come.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datacenters import control, record
+from datacenters.promotion import PromotionFailed
 from datacenters.record import Phase, Record
-from tests.failover.clerk import Clerk, nothing_is_missing, school
-from tests.failover.pair import Pair, running_pair
+from datacenters.taking_over import Takeover
+from tests.failover.clerk import Clerk, nothing_is_missing, school, standing_marks
+from tests.failover.pair import SITES, Pair, running_pair
 from tests.failover.test_journal import ready, replication_stopped
+from tests.failover.test_return import REJOINED_WITHIN_S, Following, caught_up, serves
 from tests.waiting import eventually
 
 OVER_WITHIN_S = 15.0
@@ -27,10 +34,10 @@ async def pair(tmp_path: Path, logs: Path) -> AsyncIterator[Pair]:
         yield made
 
 
-async def order(pair: Pair) -> None:
+async def order(pair: Pair, target: str = "marrakech") -> None:
     held = await pair.held()
     after = record.freeze(
-        held.record, target="marrakech", reason="works", evidence={}, now=time.time(), by="operator:tests"
+        held.record, target=target, reason="works", evidence={}, now=time.time(), by="operator:tests"
     )
     assert isinstance(after, Record)
     assert await pair.change(held, after)
@@ -138,3 +145,66 @@ async def test_the_active_site_dies_in_the_middle_and_the_other_takes_over_all_t
 
 async def _active_at(pair: Pair, site: str) -> bool:
     return (await pair.record()).serving == site
+
+
+async def test_the_role_goes_there_and_back_twice_and_the_other_site_follows_each_time(pair: Pair) -> None:
+    hooks = await _ready_to_return(pair)
+    async with Clerk(pair, site="rabat") as clerk:
+        for epoch, target in enumerate(("marrakech", "rabat", "marrakech", "rabat"), 2):
+            await _move(pair, clerk, to=target, epoch=epoch)
+    rewound = [f"{site}: rewinding to the history of the active database" for site in SITES]
+    assert [hooks[site].done.count(said) for site, said in zip(SITES, rewound, strict=True)] == [2, 2]
+    assert not any("base backup" in said for hook in hooks.values() for said in hook.done)
+
+
+async def test_a_target_that_was_promoted_before_the_switchover_was_given_up_follows_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The abort wins after the promotion: there are two primaries, of which the record names one."""
+    await _ready_to_return(pair)
+    promote, promoted = Takeover._promote, asyncio.Event()
+
+    async def unheard(*args: Any, **kwargs: Any) -> Any:
+        await promote(*args, **kwargs)
+        promoted.set()
+        raise PromotionFailed("planted: nobody hears of it")
+
+    async with Clerk(pair, site="rabat") as clerk:
+        await clerk.write_all("9.00")
+        with monkeypatch.context() as patch:
+            patch.setattr(Takeover, "_promote", unheard)
+            await order(pair)
+            await asyncio.wait_for(promoted.wait(), OVER_WITHIN_S)
+            await eventually(lambda: serves(pair, "rabat", epoch=3), within_s=OVER_WITHIN_S)
+        assert "given up" in (await pair.record()).reason
+        await clerk.write_all("10.00")
+        await _follows(pair, "marrakech", clerk)
+        await _move(pair, clerk, to="marrakech", epoch=4)
+
+
+async def _ready_to_return(pair: Pair) -> dict[str, Following]:
+    hooks = {site: Following(pair, site) for site in SITES}
+    pair.hooks.update(hooks)
+    await ready(pair)
+    return hooks
+
+
+async def _move(pair: Pair, clerk: Clerk, *, to: str, epoch: int) -> None:
+    """Switch over, write there, and wait until the site that was left follows."""
+    await order(pair, to)
+    await eventually(lambda: serves(pair, to, epoch=epoch), within_s=OVER_WITHIN_S)
+    await clerk.write_all(f"{epoch}.25")
+    (left,) = (site for site in SITES if site != to)
+    await _follows(pair, left, clerk)
+
+
+async def _follows(pair: Pair, standby: str, clerk: Clerk) -> None:
+    """The standby has everything and tells no history of its own."""
+    await eventually(lambda: caught_up(pair, standby), within_s=REJOINED_WITHIN_S)
+
+    async def arrived() -> bool:
+        standing = await standing_marks(pair, standby)
+        return all(standing.get(pupil, ("", 0))[1] == version for pupil, version in clerk.versions.items())
+
+    await eventually(arrived, within_s=OVER_WITHIN_S)
+    await nothing_is_missing(pair, standby, clerk)

@@ -10,7 +10,6 @@ import pytest
 
 from sandbox import asking, proc, reviving
 from sandbox.reviving import NothingToRevive
-from tests import countries
 from tests.countries import RunningCountry, running_country
 from tests.journeys.breaking import declared, kill, server
 from tests.waiting import eventually
@@ -20,12 +19,6 @@ from tests.waiting import eventually
 async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningCountry]:
     async with running_country(tmp_path_factory.mktemp("revived")) as country:
         yield country
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To revive a whole site is to start six servers, on a machine that may be busy with others."""
-    monkeypatch.setattr(countries, "COMMAND_WITHIN_S", 120.0)
 
 
 async def _revived(country: RunningCountry, target: str) -> str:

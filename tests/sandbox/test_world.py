@@ -34,6 +34,7 @@ async def test_the_record_says_what_was_declared(country: RunningCountry) -> Non
     assert epoch is not None
     declared = record.decode(control.value)
     assert (declared.active, declared.epoch, declared.phase) == ("rabat", 1, record.Phase.ACTIVE)
+    assert declared.policy == record.Policy(), "a shorter dwell is asked for"
     assert epoch.value == b"1"
 
 
