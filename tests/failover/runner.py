@@ -19,8 +19,9 @@ from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.record import Record
 from tests.countries import RunningCountry, running_country
 from tests.failover import history, timeline
+from tests.failover.authority import Authority, etcdctl
 from tests.failover.checker import Finding, Wrong, check
-from tests.failover.moves import Fault, check_moves
+from tests.failover.moves import Fault, check_moves, with_lost
 from tests.failover.network import Network
 from tests.failover.schedule import Means, Strike, draw
 from tests.failover.striking import Striker
@@ -101,7 +102,11 @@ async def run_one(
 ) -> Report:
     """Run one schedule in the new `folder`; what a failing one needs to be understood goes to `results`."""
     began = time.monotonic()
-    means = Means(network=network is not None, filters=network is not None and network.filters)
+    means = Means(
+        network=network is not None,
+        filters=network is not None and network.filters,
+        snapshots=etcdctl() is not None,
+    )
     strikes = draw(seed, means, only=only)
     options = network.sandbox_options if network else ()
     weak: list[str] = []
@@ -109,13 +114,14 @@ async def run_one(
     async with running_country(folder, pupils=PUPILS, arguments=options, extra=HURRIED) as country:
         mint = Mint(country.directory)
         traffic = Traffic(country.addresses.gateways, country.addresses.accounts, mint, seed=seed)
-        striker = Striker(country.table, network=network, logs=folder, seed=seed)
+        authority = Authority(country, logs=folder)
+        striker = Striker(country.table, network=network, authority=authority, logs=folder, seed=seed)
         async with traffic.running():
             await striker.run(strikes)
             findings += await _goes_on(traffic, needs)
         record = await _settled(country)
         clocks_s = time.time() - time.monotonic()
-        rows = await audited(country.addresses.etcd)
+        rows = with_lost(await audited(country.addresses.etcd), authority.lost_rows)
         if record.serving is not None:
             await traffic.read_finally(country.table(), record.serving)
         else:

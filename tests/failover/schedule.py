@@ -22,6 +22,9 @@ SHORT_S = 2.2
 LONG_S = (6.0, 12.0)
 GRAY_S = 16.0
 FOR_GOOD_S = 10.0
+# Where a strike happens that concerns all members of etcd; and how long it may last from snapshot to return.
+ETCD = "etcd"
+RESTORED_S = 20.0
 
 
 class Strike(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +54,7 @@ class Fault(msgspec.Struct, frozen=True):
     for_good: bool = False
     network: bool = False
     filters: bool = False
+    snapshots: bool = False
     etcd: bool = False
     """Whether a member of etcd goes with it for good."""
 
@@ -84,6 +88,10 @@ KINDS: tuple[Fault, ...] = (
     Fault("jitter", (ACTIVE,), LONG_S, network=True, filters=True),
     Fault("gray errors", (ACTIVE,), LONG_S, network=True, filters=True),
     Fault("gray silence", (ACTIVE,), (GRAY_S, GRAY_S), moves=True, network=True, filters=True),
+    Fault("stop the majority", (*SITES, WITNESS), LONG_S),
+    Fault("kill the leader", (ETCD,), LONG_S),
+    Fault("restore etcd", (ETCD,), (RESTORED_S, RESTORED_S), snapshots=True),
+    Fault("restore etcd after a move", (STANDBY,), (RESTORED_S, RESTORED_S), snapshots=True),
 )  # fmt: skip
 
 
@@ -92,14 +100,13 @@ class Means(msgspec.Struct, frozen=True):
 
     network: bool
     filters: bool
+    snapshots: bool = False
 
 
 def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, ...]:
     """One to three strikes; the first of the kinds in `only` where given."""
     chance = random.Random(seed)
-    possible = [
-        kind for kind in KINDS if (means.network or not kind.network) and (means.filters or not kind.filters)
-    ]
+    possible = [kind for kind in KINDS if _possible(kind, means)]
     strikes: list[Strike] = []
     at_s = chance.uniform(*FIRST_AT_S)
     for _ in range(1 if only else chance.randint(1, STRIKES_MAX)):
@@ -122,6 +129,14 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
         )
         at_s += lasts_s + chance.uniform(*APART_S)
     return tuple(strikes)
+
+
+def _possible(kind: Fault, means: Means) -> bool:
+    return (
+        (means.network or not kind.network)
+        and (means.filters or not kind.filters)
+        and (means.snapshots or not kind.snapshots)
+    )
 
 
 def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from sandbox import folder, proc, processes
 from sandbox.folder import SITES, WITNESS
 from tests.failover import gray
+from tests.failover.authority import Authority
 from tests.failover.moves import Fault
 from tests.failover.network import PHONES, Network
 from tests.failover.schedule import SHORT_S, Strike
@@ -34,9 +35,16 @@ class Striker:
     """Strikes the country whose processes `table` names; `network` when its sites have one each."""
 
     def __init__(
-        self, table: Callable[[], folder.Table], *, network: Network | None, logs: Path, seed: str
+        self,
+        table: Callable[[], folder.Table],
+        *,
+        network: Network | None,
+        authority: Authority,
+        logs: Path,
+        seed: str,
     ) -> None:
         self._table = table
+        self._authority = authority
         self._network = network
         self._logs = logs
         self._seed = seed
@@ -75,6 +83,8 @@ class Striker:
             )
 
     def _inflict(self, strike: Strike) -> Coroutine[None, None, tuple[str, Callable[[], None]]]:
+        if strike.name in self._authority.strikes:
+            return self._authority.strikes[strike.name](strike.where)
         verb, _, rest = strike.name.partition(" ")
         if verb == "kill":
             return self._kill(strike.where, None if rest == "site" else rest)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.failover.schedule import KINDS, STRIKES_MAX, Means, draw
 
-EVERYTHING = Means(network=True, filters=True)
+EVERYTHING = Means(network=True, filters=True, snapshots=True)
 LOOPBACK = Means(network=False, filters=False)
 seeds = st.integers(0, 10_000).map(str)
 
