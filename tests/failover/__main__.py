@@ -67,7 +67,11 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", default="1", help="draws the schedules; the same seed draws the same ones")
     parser.add_argument("--runs", type=int, default=3, help="how many schedules")
     parser.add_argument(
-        "--only", action="append", default=[], choices=[kind.name for kind in schedule.KINDS], metavar="FAULT"
+        "--only",
+        action="append",
+        default=[],
+        choices=[kind.name for kind in schedule.ALL_KINDS],
+        metavar="FAULT",
     )
     parser.add_argument("--acknowledged-min", type=int, default=Needs().acknowledged_min)
     parser.add_argument(

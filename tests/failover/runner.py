@@ -18,12 +18,13 @@ import msgspec
 from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.record import Record
 from tests.countries import RunningCountry, running_country
-from tests.failover import history, timeline
+from tests.failover import crashes, history, timeline
 from tests.failover.authority import Authority, etcdctl
 from tests.failover.checker import Finding, Wrong, check
+from tests.failover.crashes import Crashes
 from tests.failover.moves import Fault, check_moves, with_lost
 from tests.failover.network import Network
-from tests.failover.schedule import Means, Strike, draw
+from tests.failover.schedule import CRASHES, Means, Strike, draw
 from tests.failover.striking import Striker
 from tests.failover.traffic import Traffic
 from tests.journeys.breaking import audited, declared
@@ -111,11 +112,22 @@ async def run_one(
     options = network.sandbox_options if network else ()
     weak: list[str] = []
     findings: list[Finding] = []
-    async with running_country(folder, pupils=PUPILS, arguments=options, extra=HURRIED) as country:
+    crash_file = folder / "crash"
+    extra = dict(HURRIED)
+    if any(strike.name.startswith(CRASHES) for strike in strikes):
+        extra |= crashes.environment(crash_file)
+    async with running_country(folder, pupils=PUPILS, arguments=options, extra=extra) as country:
         mint = Mint(country.directory)
         traffic = Traffic(country.addresses.gateways, country.addresses.accounts, mint, seed=seed)
         authority = Authority(country, logs=folder)
-        striker = Striker(country.table, network=network, authority=authority, logs=folder, seed=seed)
+        striker = Striker(
+            country.table,
+            network=network,
+            authority=authority,
+            crashes=Crashes(country, file=crash_file),
+            logs=folder,
+            seed=seed,
+        )
         async with traffic.running():
             await striker.run(strikes)
             findings += await _goes_on(traffic, needs)

@@ -7,7 +7,7 @@ one datacenter with its director and two of etcd's three members.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +25,17 @@ FOR_GOOD_S = 10.0
 # Where a strike happens that concerns all members of etcd; and how long it may last from snapshot to return.
 ETCD = "etcd"
 RESTORED_S = 20.0
+CRASHES = "crash"
+# By step: which site's director takes it. In a failover nobody freezes and seals.
+FAILOVER = ("claim", "promotion", "fence", "begin of replay", "replay", "activation")
+SWITCHOVER: Mapping[str, str] = {
+    "freeze": ACTIVE,
+    "seal": ACTIVE,
+    "sealed claim": STANDBY,
+    "begin of replay": STANDBY,
+    "activation": STANDBY,
+}
+MOMENTS = ("before", "after")
 
 
 class Strike(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +68,10 @@ class Fault(msgspec.Struct, frozen=True):
     snapshots: bool = False
     etcd: bool = False
     """Whether a member of etcd goes with it for good."""
+    members: bool = False
+    """Whether it needs all three members, some of which it starts again."""
+    ordered: bool = False
+    """Whether the role is moved by order in it, so that both sites must be whole before and nothing comes after."""
 
 
 _KEEPS = (0.5, 1.5)
@@ -88,11 +103,20 @@ KINDS: tuple[Fault, ...] = (
     Fault("jitter", (ACTIVE,), LONG_S, network=True, filters=True),
     Fault("gray errors", (ACTIVE,), LONG_S, network=True, filters=True),
     Fault("gray silence", (ACTIVE,), (GRAY_S, GRAY_S), moves=True, network=True, filters=True),
-    Fault("stop the majority", (*SITES, WITNESS), LONG_S),
-    Fault("kill the leader", (ETCD,), LONG_S),
-    Fault("restore etcd", (ETCD,), (RESTORED_S, RESTORED_S), snapshots=True),
-    Fault("restore etcd after a move", (STANDBY,), (RESTORED_S, RESTORED_S), snapshots=True),
+    Fault("stop the majority", (*SITES, WITNESS), LONG_S, members=True),
+    Fault("kill the leader", (ETCD,), LONG_S, members=True),
+    Fault("restore etcd", (ETCD,), (RESTORED_S, RESTORED_S), snapshots=True, members=True),
+    Fault("restore etcd after a move", (STANDBY,), (RESTORED_S, RESTORED_S), snapshots=True, members=True, ordered=True),
 )  # fmt: skip
+IN_A_FAILOVER = tuple(
+    Fault(f"{CRASHES} {moment} {step} in a failover", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True)
+    for step in FAILOVER for moment in MOMENTS
+)  # fmt: skip
+IN_A_SWITCHOVER = tuple(
+    Fault(f"{CRASHES} {moment} {step} in a switchover", (SITES[0],), LONG_S, ordered=True)
+    for step in SWITCHOVER for moment in MOMENTS
+)  # fmt: skip
+ALL_KINDS = (*KINDS, *IN_A_FAILOVER, *IN_A_SWITCHOVER)
 
 
 class Means(msgspec.Struct, frozen=True):
@@ -106,13 +130,17 @@ class Means(msgspec.Struct, frozen=True):
 def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, ...]:
     """One to three strikes; the first of the kinds in `only` where given."""
     chance = random.Random(seed)
-    possible = [kind for kind in KINDS if _possible(kind, means)]
+    # Of the many places to crash at a schedule knows two, or they would be most of what is drawn.
+    kinds = ALL_KINDS if only else (*KINDS, chance.choice(IN_A_FAILOVER), chance.choice(IN_A_SWITCHOVER))
+    possible = [kind for kind in kinds if _possible(kind, means)]
     strikes: list[Strike] = []
     at_s = chance.uniform(*FIRST_AT_S)
     for _ in range(1 if only else chance.randint(1, STRIKES_MAX)):
         open_to_choice = [
             kind for kind in possible if _allowed(kind, strikes) and (not only or kind.name in only)
         ]
+        if not open_to_choice:
+            break
         kind = chance.choice(open_to_choice)
         where = chance.choice(kind.where)
         lasts_s = round(chance.uniform(*kind.lasts_s), 2)
@@ -141,8 +169,17 @@ def _possible(kind: Fault, means: Means) -> bool:
 
 def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:
     """At most one strike for good, and at most one that moves: the policy allows no second move for 15 minutes."""
+    done = [_kind(strike.name) for strike in before]
+    if any(one.ordered for one in done) or (kind.ordered and any(one.for_good or one.moves for one in done)):
+        return False
+    if any((one.members and kind.etcd) or (one.etcd and kind.members) for one in done):
+        return False
     if any(strike.name == kind.name for strike in before):
         return False
     if kind.for_good and any(strike.for_good for strike in before):
         return False
     return not (kind.moves and any(strike.explains for strike in before))
+
+
+def _kind(name: str) -> Fault:
+    return next(kind for kind in ALL_KINDS if kind.name == name)

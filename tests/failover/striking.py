@@ -17,9 +17,10 @@ from sandbox import folder, proc, processes
 from sandbox.folder import SITES, WITNESS
 from tests.failover import gray
 from tests.failover.authority import Authority
+from tests.failover.crashes import Crashes
 from tests.failover.moves import Fault
 from tests.failover.network import PHONES, Network
-from tests.failover.schedule import SHORT_S, Strike
+from tests.failover.schedule import CRASHES, SHORT_S, Strike
 
 BITES_WITHIN_S = 5.0
 POLL_S = 0.02
@@ -40,11 +41,13 @@ class Striker:
         *,
         network: Network | None,
         authority: Authority,
+        crashes: Crashes,
         logs: Path,
         seed: str,
     ) -> None:
         self._table = table
         self._authority = authority
+        self._crashes = crashes
         self._network = network
         self._logs = logs
         self._seed = seed
@@ -86,6 +89,8 @@ class Striker:
         if strike.name in self._authority.strikes:
             return self._authority.strikes[strike.name](strike.where)
         verb, _, rest = strike.name.partition(" ")
+        if verb == CRASHES:
+            return self._crashes.strike(strike.name)
         if verb == "kill":
             return self._kill(strike.where, None if rest == "site" else rest)
         if verb == "pause":

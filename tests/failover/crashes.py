@@ -1,0 +1,72 @@
+"""Directors that die at one step of a move, and are started again a moment later as an init system would.
+
+Invariant: a crash has bitten only when the director itself came to its step and is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox import asking, proc
+from tests.countries import RunningCountry
+from tests.failover import crashing
+from tests.failover.schedule import ACTIVE, CRASHES, STANDBY, SWITCHOVER
+
+COMES_WITHIN_S = 20.0
+RESTARTS_AFTER_S = 1.0
+POLL_S = 0.02
+
+
+def environment(file: Path) -> dict[str, str]:
+    """What makes a sandbox's directors able to crash where `file` says."""
+    command = shlex.join([sys.executable, "-P", crashing.__file__])
+    return {"MASSAR_DIRECTOR_COMMAND": command, crashing.CRASH_FILE: str(file)}
+
+
+class Crashes:
+    """Crashes directors of one country, which was started with `environment(file)`."""
+
+    def __init__(self, country: RunningCountry, *, file: Path) -> None:
+        self._country = country
+        self._file = file
+        self._done = file.with_suffix(".done")
+
+    async def strike(self, name: str) -> tuple[str, Callable[[], None]]:
+        """Set a move going and let a director die in it; `name` as in `crash before claim` or `… in a switchover`."""
+        words = name.removeprefix(CRASHES + " ")
+        planned = words.endswith(" in a switchover")
+        asked = words.removesuffix(" in a switchover").removesuffix(" in a failover")
+        site = SWITCHOVER[asked.partition(" ")[2]] if planned else STANDBY
+        (before,) = self._rows(f"{site}-director")
+        self._done.unlink(missing_ok=True)
+        self._file.write_text(f"{site} {asked}", "utf-8")
+        moving = None
+        if planned:
+            moving = asyncio.create_task(self._country.massar("dc", "switchover", STANDBY))
+        else:
+            proc.kill_trees(self._rows(f"{ACTIVE}-datacenter"))
+        deadline = time.monotonic() + COMES_WITHIN_S
+        while not (self._done.exists() and not proc.alive(before)) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_S)
+        came = self._done.exists() and not proc.alive(before)
+        self._file.unlink(missing_ok=True)
+        again_at = time.monotonic() + RESTARTS_AFTER_S
+        while time.monotonic() < again_at:
+            await asyncio.sleep(POLL_S)
+        if came:
+            await asyncio.to_thread(self._start_again, f"{site}-director")
+        if moving is not None:
+            await moving
+        return (f"{site}'s director died {asked}" if came else ""), lambda: None
+
+    def _rows(self, name: str) -> list[proc.Identity]:
+        return [row.who for row in self._country.table().living() if row.name == name]
+
+    def _start_again(self, name: str) -> None:
+        # The first sentence says that it runs; whether its site stands is for the schedule to see.
+        next(asking.ask(self._country.directory, asking.Revive(name)))
