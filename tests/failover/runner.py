@@ -103,30 +103,20 @@ async def run_one(
 ) -> Report:
     """Run one schedule in the new `folder`; what a failing one needs to be understood goes to `results`."""
     began = time.monotonic()
-    means = Means(
-        network=network is not None,
-        filters=network is not None and network.filters,
-        snapshots=etcdctl() is not None,
-    )
-    strikes = draw(seed, means, only=only)
+    strikes = draw(seed, _means(network), only=only)
     options = network.sandbox_options if network else ()
+    crash_file = folder / "crash"
     weak: list[str] = []
     findings: list[Finding] = []
-    crash_file = folder / "crash"
-    extra = dict(HURRIED)
-    if any(strike.name.startswith(CRASHES) for strike in strikes):
-        extra |= crashes.environment(crash_file)
+    crashing = any(strike.name.startswith(CRASHES) for strike in strikes)
+    extra = {**HURRIED, **(crashes.environment(crash_file) if crashing else {})}
     async with running_country(folder, pupils=PUPILS, arguments=options, extra=extra) as country:
         mint = Mint(country.directory)
         traffic = Traffic(country.addresses.gateways, country.addresses.accounts, mint, seed=seed)
         authority = Authority(country, logs=folder)
+        deaths = Crashes(country, file=crash_file)
         striker = Striker(
-            country.table,
-            network=network,
-            authority=authority,
-            crashes=Crashes(country, file=crash_file),
-            logs=folder,
-            seed=seed,
+            country.table, network=network, authority=authority, crashes=deaths, logs=folder, seed=seed
         )
         async with traffic.running():
             await striker.run(strikes)
@@ -168,6 +158,11 @@ async def run_one(
     )  # fmt: skip
     _keep(results, told, report, logs=country.directory / "logs")
     return report
+
+
+def _means(network: Network | None) -> Means:
+    filters = network is not None and network.filters
+    return Means(network=network is not None, filters=filters, snapshots=etcdctl() is not None)
 
 
 async def _goes_on(traffic: Traffic, needs: Needs) -> list[Finding]:
