@@ -1,4 +1,4 @@
-"""Directors that die at one step of a move, and are started again a moment later as an init system would.
+"""Directors that die at one step of a move, and are started again a while later as an init system would.
 
 Invariant: a crash has bitten only when the director itself came to its step and is gone.
 """
@@ -15,10 +15,11 @@ from pathlib import Path
 from sandbox import asking, proc
 from tests.countries import RunningCountry
 from tests.failover import crashing
-from tests.failover.schedule import ACTIVE, CRASHES, STANDBY, SWITCHOVER
+from tests.failover.schedule import ACTIVE, CRASHES, STANDBY, SWITCHOVER, Strike
 
 COMES_WITHIN_S = 20.0
-RESTARTS_AFTER_S = 1.0
+# Of a strike's time the director is away for what is beyond this: from too short to be missed to long given up.
+THERE_FOR_S = 5.0
 POLL_S = 0.02
 
 
@@ -36,9 +37,9 @@ class Crashes:
         self._file = file
         self._done = file.with_suffix(".done")
 
-    async def strike(self, name: str) -> tuple[str, Callable[[], None]]:
-        """Set a move going and let a director die in it; `name` as in `crash before claim` or `… in a switchover`."""
-        words = name.removeprefix(CRASHES + " ")
+    async def strike(self, strike: Strike) -> tuple[str, Callable[[], None]]:
+        """Set a move going and let a director die in it, as in `crash before claim in a failover`."""
+        words = strike.name.removeprefix(CRASHES + " ")
         planned = words.endswith(" in a switchover")
         asked = words.removesuffix(" in a switchover").removesuffix(" in a failover")
         site = SWITCHOVER[asked.partition(" ")[2]] if planned else STANDBY
@@ -55,7 +56,7 @@ class Crashes:
             await asyncio.sleep(POLL_S)
         came = self._done.exists() and not proc.alive(before)
         self._file.unlink(missing_ok=True)
-        again_at = time.monotonic() + RESTARTS_AFTER_S
+        again_at = time.monotonic() + strike.lasts_s - THERE_FOR_S
         while time.monotonic() < again_at:
             await asyncio.sleep(POLL_S)
         if came:

@@ -109,7 +109,7 @@ KINDS: tuple[Fault, ...] = (
     Fault("restore etcd after a move", (STANDBY,), (RESTORED_S, RESTORED_S), snapshots=True, members=True, ordered=True),
 )  # fmt: skip
 IN_A_FAILOVER = tuple(
-    Fault(f"{CRASHES} {moment} {step} in a failover", (ACTIVE,), (FOR_GOOD_S, FOR_GOOD_S), moves=True, for_good=True)
+    Fault(f"{CRASHES} {moment} {step} in a failover", (ACTIVE,), LONG_S, moves=True, for_good=True)
     for step in FAILOVER for moment in MOMENTS
 )  # fmt: skip
 IN_A_SWITCHOVER = tuple(

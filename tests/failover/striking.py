@@ -90,7 +90,7 @@ class Striker:
             return self._authority.strikes[strike.name](strike.where)
         verb, _, rest = strike.name.partition(" ")
         if verb == CRASHES:
-            return self._crashes.strike(strike.name)
+            return self._crashes.strike(strike)
         if verb == "kill":
             return self._kill(strike.where, None if rest == "site" else rest)
         if verb == "pause":
