@@ -1,7 +1,9 @@
 """Purge by counting: every tag has a generation, an entry remembers those it was fetched under.
 
 A purge raises a tag's generation to the purge's own place in one cluster-wide ordered feed; nothing keeps lists
-of members. Invariant: a generation never falls and is never forgotten downwards. When the map is full the oldest
+of members. Between two places of the feed there is room for purges that have none, and a feed that begins again
+further down counts in a new era, above all that was heard before.
+Invariant: a generation never falls and is never forgotten downwards. When the map is full the oldest
 half is folded into a floor that all tags share, which may outdate too much, never too little.
 """
 
@@ -12,6 +14,9 @@ from itertools import islice
 
 # Every entry carries this tag besides its own, so that one raise outdates all of them.
 EVERYTHING = "*"
+# A place leaves room for this many purges without one, an era for 2^40 places; 255 eras fit into 64 bits.
+BETWEEN = 1 << 16
+ERA = BETWEEN << 40
 
 
 class Generations:
@@ -30,6 +35,16 @@ class Generations:
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def at(self, place: int | None) -> int:
+        """The value of the purge at this place of the feed; None: it has none, and comes after all that was heard."""
+        if place is None:
+            return self.highest + 1
+        return self.highest // ERA * ERA + place * BETWEEN
+
+    def next_era(self) -> int:
+        """The value above all of this era, for a feed that begins again further down."""
+        return (self.highest // ERA + 1) * ERA
 
     def current(self, tag: str) -> int:
         """The generation of a tag; the floor when nothing was heard about it."""

@@ -12,8 +12,8 @@ entry is offered under the generations read before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -142,37 +142,55 @@ class Cache:
         self._event(Event.COLLAPSED)
         return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
 
-    def purge_memory(self, tags: Sequence[str], value: int | None) -> None:
-        """Outdate the tags in this process, at once. `value` grows with every purge of the cluster.
+    def purge_memory(self, tags: Sequence[str], place: int | None) -> None:
+        """Outdate the tags in this process, at once. `place` grows with every purge of the cluster.
 
         None: the purge has no place in the feed (etcd is away); it comes after all that was heard.
         """
-        value = self._generations.highest + 1 if value is None else value
-        for tag in tags:
-            self._generations.raise_to(tag, value)
+        self._raise(tags, self._generations.at(place))
 
-    async def purge(self, tags: Sequence[str], value: int | None) -> None:
-        """Outdate the tags in this process, at once, then in tier 2. Never raises because tier 2 is away.
+    def purge(self, tags: Sequence[str], place: int | None) -> Coroutine[Any, Any, None]:
+        """Once awaited: outdate the tags in this process, then in tier 2. Never raises because tier 2 is away.
 
         The tag `EVERYTHING` outdates all entries: for a feed that may have missed something.
         """
-        value = self._generations.highest + 1 if value is None else value
-        self.purge_memory(tags, value)
+        # Counted now: by the time it is awaited another era may have begun.
+        return self._purge(tags, self._generations.at(place))
+
+    async def purge_own(self, tags: Sequence[str], place: int | None) -> None:
+        """As `purge`, for what this process itself has just put into the feed.
+
+        A place below what was heard of its tags may be one of a feed that begins again: it comes after all the same.
+        """
+        value = self._generations.at(place)
+        heard = max((self._generations.current(tag) for tag in tags), default=0)
+        await self._purge(tags, value if value >= heard else self._generations.at(None))
+
+    def begin_era(self) -> None:
+        """Outdate everything in this process: the feed begins again further down, as etcd's does when it was put back."""
+        self._raise((EVERYTHING,), self._generations.next_era())
+
+    async def _purge(self, tags: Sequence[str], value: int) -> None:
+        self._raise(tags, value)
         if self._shared is not None:
             await self._shared.purge(tags, value)
+
+    def _raise(self, tags: Sequence[str], value: int) -> None:
+        for tag in tags:
+            self._generations.raise_to(tag, value)
 
     async def note_heard(self, life_s: float) -> None:
         """Note in tier 2, for `life_s` seconds, that this process hears every purge."""
         if self._shared is not None:
             await self._shared.note_heard(life_s)
 
-    async def catch_up(self, value: int) -> None:
-        """Outdate all of tier 2 up to `value` unless somebody heard every purge until a moment ago.
+    async def catch_up(self, place: int) -> None:
+        """Outdate all of tier 2 up to `place` unless somebody heard every purge until a moment ago.
 
         For a process that starts: what was purged while nobody of this site listened would look fresh.
         """
         if self._shared is not None and not await self._shared.was_heard():
-            await self.purge((EVERYTHING,), value)
+            await self.purge((EVERYTHING,), place)
 
     def set_epoch(self, epoch: int, switch_position: Position | None) -> None:
         """Hear the epoch, and up to where its predecessor counts (None: not known yet).

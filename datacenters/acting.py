@@ -13,14 +13,14 @@ from typing import NamedTuple, Protocol
 from datacenters import control, etcd_keys, record
 from datacenters.control import Held
 from datacenters.etcd import Etcd
-from datacenters.fence import Fence, Step, step
+from datacenters.fence import Fence, Row, Step, step
 from datacenters.protecting import Journaled, Protecting
 from datacenters.pruning import Pruning
 from datacenters.record import Record, Refusal
 from datacenters.replay import Replay
 from datacenters.switchover import Switchover
 from datacenters.taking_over import NotYet, Takeover
-from datacenters.verdict import Observation
+from datacenters.verdict import FenceRow, Observation
 from datacenters.word import Word
 
 PROTECT_EVERY_TICKS = 4
@@ -76,6 +76,8 @@ class Acting:
         self._monotonic = monotonic
         self._dsn = dsn
         self._rounds = 0
+        self.fence_row: FenceRow | None = None
+        """The own fence as it was last seen, the replicated row on a standby."""
         self._replay = replay
         self._switchover = Switchover(dsn, site=site, by=by, clock=clock, monotonic=monotonic)
         self._protecting = Protecting(site)
@@ -99,6 +101,19 @@ class Acting:
             Duty(self._protect, "protect"),
             Duty(self._retry_what_was_parked, "retry"),
         )
+
+    async def take_bearings(self) -> None:
+        """Know the own fence's epoch before any word is heard.
+
+        Raises: OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError.
+        """
+        if self._fence is not None:
+            async with self._at_the_fence:
+                await self._look_at(self._fence)
+
+    def rewound(self) -> None:
+        """Hear that etcd was put back to an older state: records of the journal may be missing in it."""
+        self._protecting.rewound()
 
     def drop(self) -> None:
         """Forget every connection: the director ends."""
@@ -178,7 +193,7 @@ class Acting:
             await self._fence_step(self._fence)
 
     async def _fence_step(self, fence: Fence) -> None:
-        row = await fence.look()
+        row = await self._look_at(fence)
         declared, word_age_s = self._word.record, self._word.age_s()
         todo = step(declared, word_age_s=word_age_s, site=self._site, row=row)
         if declared is None or todo is Step.NOTHING:
@@ -196,6 +211,13 @@ class Acting:
             "fence", f"close {declared.epoch}", f"fence closed: epoch {declared.epoch} belongs to {other}"
         )
 
+    async def _look_at(self, fence: Fence) -> Row:
+        row = await fence.look()
+        if row.site is not None:
+            self.fence_row = FenceRow(epoch=row.epoch, site=row.site)
+            self._word.know(row.epoch)
+        return row
+
     async def _asked(self, concerns: Callable[[Record | None], bool]) -> bool:
         """Wait for a record other than the last one, unless the present one still asks for something."""
         if not concerns(self._word.record):
@@ -204,8 +226,7 @@ class Acting:
 
     async def _read_again(self, asked_at: float) -> Held | None:
         held = await control.read(self._etcd)
-        self._word.hear(held, asked_at=asked_at)
-        return held
+        return held if self._word.hear(held, asked_at=asked_at) else None
 
     async def _change(self, held: Held, after: Record | Refusal, *, asked_at: float, subject: str) -> bool:
         if isinstance(after, Refusal):

@@ -33,6 +33,7 @@ class Check(StrEnum):
 
     ETCD_MAJORITY_LOST = "etcd-majority-lost"
     ETCD_MEMBER_AWAY = "etcd-member-away"
+    ETCD_PUT_BACK = "etcd-put-back"
     ETCD_VERSION = "etcd-version"
     ETCD_FULL = "etcd-full"
     ETCD_ALARM = "etcd-alarm"

@@ -5,7 +5,7 @@ Invariant: what could not be looked at is never told as good.
 
 from __future__ import annotations
 
-from datacenters import preflight
+from datacenters import preflight, redeclaring
 from datacenters.checkup import Checkup, Said, State, mib
 from datacenters.record import FREEZE_PHASES, TAKEOVER_PHASES, Phase, Protection
 
@@ -40,6 +40,16 @@ def members(seen: Checkup) -> Said:
     if total and total < 3:
         return State.WRONG, f"the cluster has {total} members: it survives no loss"
     return State.OK, f"all {len(seen.members)} members answer"
+
+
+def put_back(seen: Checkup) -> Said:
+    """No site knows a higher epoch than etcd declares."""
+    if seen.situation is None:
+        return State.NOTICE, "not known"
+    declared = seen.situation.record
+    if sentence := redeclaring.put_back(declared, seen.situation.observations):
+        return State.WRONG, f"{sentence} (`massar dc redeclare`)"
+    return State.OK, f"no site knows a higher epoch than {declared.epoch}"
 
 
 def version(seen: Checkup) -> Said:

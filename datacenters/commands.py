@@ -30,6 +30,7 @@ for _command in (
     order_commands.freeze,
     order_commands.abort,
     order_commands.hold,
+    order_commands.redeclare,
     reconcile_commands.reconcile,
     drill_commands.drill,
     break_glass_commands.group,

@@ -105,6 +105,8 @@ class Director:
         self._sequence = itertools.count(1)
         self._looked = itertools.count()
         self._lease = 0
+        self._revision = 0
+        self._put_back: bytes | None = None
         self._said: dict[str, str] = {}
         self._moved = asyncio.Event()
         self._feed = PrefixFeed(
@@ -132,6 +134,7 @@ class Director:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        await self._take_bearings()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._repeat(self._look, "look"))
@@ -148,12 +151,18 @@ class Director:
             await self._feed.stop()
             await self._prober.aclose()
 
+    async def _take_bearings(self) -> None:
+        """Know what the datacenters know before etcd is heard: it may have been put back to an older state."""
+        with contextlib.suppress(*POSTGRES_AWAY):
+            await asyncio.gather(self._look(), self._acting.take_bearings())
+
     async def _look(self) -> None:
         """Probe every datacenter, and now and then ask the own gateway how its users fare."""
         names = list(self._datacenters)
         found = await asyncio.gather(*(self._prober.health(name, self._datacenters[name]) for name in names))
         for name, health in zip(names, found, strict=True):
             self._looks.note(name, health, now=self._monotonic())
+            self._word.know(health.epoch if health else 0)
         if self._private_url and next(self._looked) % OUTCOMES_EVERY_TICKS == 0:
             self._users.note(await self._prober.outcomes(self._private_url), now=self._monotonic())
 
@@ -161,9 +170,11 @@ class Director:
         """Hear the record, hear the others, tell them, and decide."""
         asked_at = self._monotonic()
         try:
-            self._word.hear(await control.read(self._etcd), asked_at=asked_at)
-            self._tell_record()
+            held = await control.read(self._etcd)
             listing = await self._etcd.range(etcd_keys.OBSERVATIONS, prefix=True)
+            self._watch_revision(listing.revision, held)
+            self._word.hear(held, asked_at=asked_at)
+            self._tell_record(held)
             own = self._observation()
             await self._publish(own)
         except (EtcdUnavailable, EtcdRefused) as error:
@@ -182,8 +193,17 @@ class Director:
         except msgspec.MsgspecError as error:
             self._say("observation", str(error), f"an observation is unreadable: {error}")
             return
+        self._word.know(seen.highest_epoch)
         if seen.site != self._site:
             self._board.note(seen, now=self._monotonic())
+
+    def _watch_revision(self, revision: int, held: control.Held | None) -> None:
+        """Notice an etcd that was put back to an older state, also where its epoch is the same."""
+        before, self._revision = self._revision, revision
+        if revision < before:
+            _log.error("etcd was put back", site=self._site, revision=revision, before=before)
+            self._put_back = held.raw if held else None
+            self._acting.rewound()
 
     def _observation(self) -> Observation:
         now = self._monotonic()
@@ -194,6 +214,8 @@ class Director:
             users_failing_s=self._users.failing_s(now),
             users_failed=self._users.failed(),
             fenced=self._rejoining.told if self._rejoining else None,
+            highest_epoch=self._word.highest,
+            fence=self._acting.fence_row,
             wall_at=self._clock(),
             ground=self._surveyor.latest,
         )
@@ -204,7 +226,11 @@ class Director:
         key = etcd_keys.observation(self._site)
         await self._etcd.put(key, _observation_encoder.encode(own), lease=self._lease)
 
-    def _tell_record(self) -> None:
+    def _tell_record(self, held: control.Held | None) -> None:
+        if held is not None and held.record.epoch < self._word.highest:
+            known = f"etcd declares epoch {held.record.epoch}, epoch {self._word.highest} is known"
+            self._say("record", known, f"{known}: it is disbelieved (docs/runbooks/etcd-put-back.md)")
+            return
         declared = self._word.record
         if declared is None:
             self._say("record", "none", "no record in etcd: nothing is declared")
@@ -227,6 +253,11 @@ class Director:
         held = self._word.held
         if held is None or self._word.age_s() >= CLAIM_WORD_MAX_AGE_S:
             self._say("claim", "word", "no claim: etcd's majority has not answered within the last second")
+            return
+        if held.raw == self._put_back:
+            self._say(
+                "claim", "put back", "no claim: etcd was put back, its journal may lack acknowledged writes"
+            )
             return
         asked_at = self._monotonic()
         after = record.claim(

@@ -36,6 +36,7 @@ TIMEOUT_S = 2.0
 CHECKS: Mapping[Check, Callable[[Checkup], Said]] = MappingProxyType({
     Check.ETCD_MAJORITY_LOST: cluster_checks.majority,
     Check.ETCD_MEMBER_AWAY: cluster_checks.members,
+    Check.ETCD_PUT_BACK: cluster_checks.put_back,
     Check.ETCD_VERSION: cluster_checks.version,
     Check.ETCD_FULL: cluster_checks.full,
     Check.ETCD_ALARM: cluster_checks.alarm,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from datacenters import record, verdict
+from datacenters import record, redeclaring, verdict
 from datacenters.record import Record, Rule
 from datacenters.verdict import Fenced, Look, Observation, Verdict
 
@@ -74,10 +74,12 @@ def status_text(status: Status, *, now: float) -> str:
     """The status as lines for a terminal."""
     declared, policy = status.record, status.record.policy
     moving = f" -> {declared.target}" if declared.target else ""
+    put_back = redeclaring.put_back(declared, status.observations)
     apart = f"{policy.dwell_s} s apart, {policy.moves_per_day} in 24 h"
     lines = [
         f"declared  epoch {declared.epoch}, {declared.phase}, active {declared.active}{moving}",
         f"          {now - declared.decided_at:.0f} s ago by {declared.decided_by}: {declared.reason}",
+        *([f"PUT BACK  {put_back}; see `massar dc redeclare --help`"] if put_back else []),
         f"policy    automatic moves {'on' if policy.auto else 'off'}, {apart}",
         "observed",
     ]

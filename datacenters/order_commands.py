@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from datacenters import explaining, ordering, preflight, reach, record
+from datacenters import explaining, ordering, preflight, reach, record, redeclaring
 from datacenters.etcd import Etcd
 from datacenters.ordering import Change, Followed, Judge, Judged, Ordered
 from datacenters.preflight import Situation
@@ -163,6 +163,35 @@ def hold(
     stated = reason or ("released by an operator" if releasing else "held by an operator")
     judge = simple(transition, reason=stated)
     _tell(_give(reach.place(directory, urls), "hold", judge, dry_run=dry_run), as_json=as_json)
+
+
+@click.command()
+@ordering_options
+@click.option("--without", multiple=True, metavar="SITE", help="A lost site that never had the role later.")
+def redeclare(
+    *,
+    directory: Path | None,
+    urls: tuple[str, ...],
+    as_json: bool,
+    reason: str,
+    dry_run: bool,
+    without: tuple[str, ...],
+) -> None:
+    """Go on after etcd was restored from a snapshot: the site that has the role keeps it, above every known epoch."""
+
+    def judge(seen: Situation, now: float) -> Judged:
+        known = redeclaring.known(seen, without=without)
+        after = redeclaring.redeclare(
+            seen.record,
+            known,
+            reason=reason or "etcd was restored from a snapshot",
+            evidence=preflight.evidence(seen, order="redeclare", rules=known.rules),
+            now=now,
+            by=reach.operator(),
+        )
+        return Judged(after, known.rules)
+
+    _tell(_give(reach.place(directory, urls), "redeclare", judge, dry_run=dry_run), as_json=as_json)
 
 
 def simple(transition: Transition, *, reason: str) -> Judge:

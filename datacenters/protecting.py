@@ -1,8 +1,8 @@
-"""When the journal has outgrown its bound, and when the standby has what was written without it; pure but for counting.
+"""When the journal is not whole, and when the standby has what was written without it; pure but for counting.
 
-Invariant: protection is given up only beyond the policy's bound, and comes back only when the standby has replayed
-beyond where the active datacenter stood after records were asked for again.
-Source: docs/decisions/0008.
+Invariant: protection is given up beyond the policy's bound and when etcd was put back to an older state, and comes back
+only when the standby has replayed beyond where the active datacenter stood after records were asked for again.
+Source: docs/decisions/0008, docs/decisions/0018.
 """
 
 from __future__ import annotations
@@ -34,21 +34,30 @@ class Protecting:
         self._site = site
         self._needed: Position | None = None
         self._rounds = 0
+        self._rewound = False
+
+    def rewound(self) -> None:
+        """Hear that etcd was put back to an older state: records of the journal may be missing in it."""
+        self._rewound = True
 
     def next(
         self, declared: Record, journaled: Journaled, observations: Mapping[str, Observation]
     ) -> tuple[Protection, str] | None:
         """What the record should say from now on, and why; None when it is right."""
         if declared.serving != self._site or declared.phase not in SERVING_PHASES:
+            self._rewound = self._rewound and declared.serving is None
             return None
-        if declared.protection is not Protection.RETURNING:
+        if declared.protection is not Protection.RETURNING or self._rewound:
             self._needed, self._rounds = None, 0
+        self._rewound = self._rewound and declared.protection is Protection.JOURNAL
         beyond = _beyond(declared, journaled)
         if beyond:
             return None if declared.protection is Protection.NONE else (Protection.NONE, beyond)
         standby = _standby(declared, observations)
         if declared.protection is Protection.NONE and standby is not None:
             return Protection.RETURNING, "the standby streams again; writes leave journal records"
+        if self._rewound:
+            return Protection.RETURNING, "etcd was put back to an older state: journal records may be missing"
         if declared.protection is Protection.RETURNING:
             return self._returned(declared, standby, observations)
         return None

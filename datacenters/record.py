@@ -49,8 +49,8 @@ class OtherWriters(StrEnum):
 class Protection(StrEnum):
     """What stands behind an acknowledged write until the standby has it.
 
-    JOURNAL: its journal record. NONE: nothing, the journal has reached its bound. RETURNING: records are written again,
-    but the standby may still lack writes of the time without.
+    JOURNAL: its journal record. NONE: nothing, the journal has reached its bound. RETURNING: records are written, but the
+    standby may still lack writes that none protects: of a time without, or gone with etcd's newer state.
     """
 
     JOURNAL = "journal"
@@ -117,11 +117,6 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-_PROTECTED_NEXT = {
-    Protection.JOURNAL: Protection.NONE,
-    Protection.NONE: Protection.RETURNING,
-    Protection.RETURNING: Protection.JOURNAL,
-}
 _decoder = msgspec.json.Decoder(Record)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -346,7 +341,7 @@ def protect(record: Record, *, protection: Protection, reason: str, now: float, 
     """The record with another protection; what lacked it is protected again only after RETURNING."""
     if record.phase not in SERVING_PHASES:
         return Refusal(f"protection changes only while a site serves (phase {record.phase})")
-    if _PROTECTED_NEXT[record.protection] is not protection and protection is not Protection.NONE:
+    if record.protection is Protection.NONE and protection is Protection.JOURNAL:
         return Refusal(f"{protection} does not follow {record.protection}")
     if protection is record.protection:
         return Refusal(f"protection is {protection} already")

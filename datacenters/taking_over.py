@@ -86,13 +86,16 @@ class Takeover:
             raise NotYet(f"replayed up to {render(replayed)} of {frozen}")
 
     async def _promote(self, *, epoch: int, word_age_s: Callable[[], float]) -> promotion.Switch:
-        connection = await connect(self._dsn, statement_s=promotion.STATEMENT_S)
-        try:
-            switch = await promotion.promote(connection)
-        finally:
-            connection.terminate()
         fence = Fence(self._dsn)
         try:
+            row = await fence.look()
+            if row.epoch > epoch:
+                raise promotion.PromotionFailed(f"the fence knows epoch {row.epoch}: epoch {epoch} is over")
+            connection = await connect(self._dsn, statement_s=promotion.STATEMENT_S)
+            try:
+                switch = await promotion.promote(connection)
+            finally:
+                connection.terminate()
             row = await fence.look()
             await fence.raise_to(epoch=epoch, site=self._site, heard_at=row.heard_at(word_age_s()))
             row = await fence.look()

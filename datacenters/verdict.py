@@ -81,10 +81,18 @@ class Fenced(msgspec.Struct, frozen=True):
     absent: int = 0
 
 
+class FenceRow(msgspec.Struct, frozen=True):
+    """The epoch of the fence in one PostgreSQL, and the site that may write at it."""
+
+    epoch: int
+    site: str
+
+
 class Observation(msgspec.Struct, frozen=True):
     """What the director of `site` sees: its looks by datacenter, and for how long its users have been failing there.
 
-    `users_failed` counts the users, each once a window, whom a datacenter failed of late. `sequence` rises with each
+    `users_failed` counts the users, each once a window, whom a datacenter failed of late. `highest_epoch` is the highest
+    that it knows to have been declared, `fence` the row of its own PostgreSQL. `sequence` rises with each
     one published, so that a repeated reading is known as such. `wall_at` (Unix seconds by the site's own clock) and
     `ground` are for people: no decision rests on them.
     """
@@ -95,6 +103,8 @@ class Observation(msgspec.Struct, frozen=True):
     users_failing_s: dict[str, float] = {}
     users_failed: dict[str, int] = {}
     fenced: Fenced | None = None
+    highest_epoch: int = 0
+    fence: FenceRow | None = None
     wall_at: float = 0.0
     ground: Ground | None = None
 

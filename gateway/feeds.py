@@ -104,11 +104,16 @@ class Feeds:
         # Purges live under a lease: a listing after a longer silence may have missed some, and one whose
         # revisions are lower than those heard comes from a restored etcd, whose numbers mean nothing here.
         silent = self._purge_feed.unheard_s > HEARD_LIFE_S
-        rewound = bool(items) and max(item.revision for item in items) < self._purge_revision
-        if silent or rewound:
-            self._run(self._cache.purge((EVERYTHING,), None if rewound else self._purge_feed.listed_revision))
+        listed, heard = self._purge_feed.listed_revision, self._purge_revision
+        self._purge_revision = listed
+        if listed < heard:
+            _log.error("etcd was put back", revision=listed, before=heard)
+            self._cache.begin_era()
+            self._run(self._cache.purge((EVERYTHING,), None))
+        elif silent:
+            self._run(self._cache.purge((EVERYTHING,), listed))
         elif not self._listed:
-            self._run(self._cache.catch_up(self._purge_feed.listed_revision))
+            self._run(self._cache.catch_up(listed))
         self._listed = True
         for item in items:
             self._put_purge(item)

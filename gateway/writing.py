@@ -134,7 +134,7 @@ class ForwardedWrites:
             await self._purge(tags)
             self._purge_later(tags)
             raise
-        await self._cache.purge(tags, revision)
+        await self._cache.purge_own(tags, revision)
         return Written(
             status=answer.status,
             body=answer.body,
@@ -235,7 +235,7 @@ class ForwardedWrites:
             # Elsewhere the entries end by their own freshness; here and in tier 2 the purge still holds.
             _log.warning("purge not published", tags=len(tags))
             revision = None
-        await self._cache.purge(tags, revision)
+        await self._cache.purge_own(tags, revision)
 
 
 def _refused(answer: Answer) -> DatacenterRefused:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -29,7 +30,13 @@ TARGETS = (*folder.SITES, folder.WITNESS, "valkey")
 # What the processes of the country may see of this one's environment, beside settings of their own.
 _PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"})
 _NOT_SETTINGS = frozenset(
-    {"MASSAR_POSTGRES_BIN", "MASSAR_VALKEY_BIN", "MASSAR_ETCD_BIN", "MASSAR_DIE_WITH_PARENT"}
+    {
+        "MASSAR_POSTGRES_BIN",
+        "MASSAR_VALKEY_BIN",
+        "MASSAR_ETCD_BIN",
+        "MASSAR_DIRECTOR_COMMAND",
+        "MASSAR_DIE_WITH_PARENT",
+    }
 )
 
 _dir_option = click.option(
@@ -275,6 +282,7 @@ def _run(
             postgres_bin=os.environ.get("MASSAR_POSTGRES_BIN"),
             valkey_bin=os.environ.get("MASSAR_VALKEY_BIN"),
             etcd_bin=os.environ.get("MASSAR_ETCD_BIN"),
+            director_command=tuple(shlex.split(os.environ.get("MASSAR_DIRECTOR_COMMAND", ""))),
             search_path=os.environ.get("PATH", ""),
         )
         boss = supervisor.Supervisor(

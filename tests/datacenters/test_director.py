@@ -17,8 +17,10 @@ import pytest
 from datacenters import control, etcd_keys, record
 from datacenters.director import Director
 from datacenters.etcd import Etcd
-from datacenters.record import Phase, Record
+from datacenters.promotion import PromotionFailed
+from datacenters.record import Phase, Protection, Record
 from datacenters.sites import Site
+from datacenters.taking_over import Takeover
 from datacenters.verdict import Observation
 from sandbox.etcd import EtcdServer
 from sandbox.postgres import PostgresServer
@@ -44,6 +46,7 @@ class World:
         self.proxies: list[Proxy] = []
         self.clients: list[Etcd] = []
         self.tasks: list[asyncio.Task[None]] = []
+        self.directors: list[Director] = []
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -70,6 +73,7 @@ class World:
         self.clients.append(client)
         own = None if site == "witness" else dsn or self.dsn
         director = Director(client, site=site, sites=self.sites, dsn=own, tick_s=TICK_S, clock=clock)
+        self.directors.append(director)
         self.tasks.append(asyncio.create_task(director.run()))
 
     async def record(self) -> Record:
@@ -117,8 +121,8 @@ async def world(
     await connection.close()
     await control.bootstrap(etcd, active="rabat", now=NOW)
     rabat, marrakech, gateway = Echo("rabat"), Echo("marrakech"), Origin("gateway")
-    rabat.changes = {"role": "primary", "receipt_age_s": None, "writable": True}
-    marrakech.changes = {"lag_s": 0.0}
+    rabat.changes = {"role": "primary", "epoch": 1, "receipt_age_s": None, "writable": True}
+    marrakech.changes = {"epoch": 1, "lag_s": 0.0}
     for origin in (rabat, marrakech, gateway):
         await origin.start()
     made = World(etcd, dsn, rabat, marrakech, gateway)
@@ -249,6 +253,62 @@ async def test_two_sites_without_an_answer_move_the_active_role(world: World) ->
     await world.direct("rabat", dsn="postgresql://x@127.0.0.1:1/none")
     await eventually(lambda: _sequence_beyond(world, "rabat", 20), within_s=10)
     assert await world.record() == now
+
+
+async def test_a_director_that_begins_after_a_restore_believes_the_datacenters(world: World) -> None:
+    """Rabat comes back with the fence it had; etcd has forgotten that the role has moved since."""
+    await world.ask("INSERT INTO fence VALUES (1, 1, 'rabat', '1970-01-01')")
+    world.marrakech.changes |= {"role": "primary", "epoch": 2, "receipt_age_s": None, "writable": True}
+    await world.direct("rabat")
+    await eventually(lambda: _sequence_beyond(world, "rabat", 5), within_s=10)
+    assert (await world.fence())[2].year == 1970, "it never opened"
+    assert (await _published(world, "rabat")).highest_epoch == 2
+    # An order above what is known is believed again.
+    await world.change(epoch=3, active="rabat")
+    await eventually(lambda: world.open_at(3, "rabat"), within_s=5)
+
+
+async def test_a_record_of_a_move_that_is_over_promotes_nobody(world: World) -> None:
+    await world.ask("INSERT INTO fence VALUES (1, 3, 'rabat', '1970-01-01')")
+    await world.change(epoch=2, phase=Phase.PROMOTING, target="marrakech")
+    await world.direct("marrakech")
+    await eventually(lambda: _sequence_beyond(world, "marrakech", 5), within_s=10)
+    assert (await world.record()).phase is Phase.PROMOTING
+    assert (await world.fence())[:2] == (3, "rabat")
+    takeover = Takeover(world.dsn, site="marrakech", by="d", replay=None, clock=lambda: NOW)
+    asked = await world.record()
+    with pytest.raises(PromotionFailed, match="epoch 2 is over"):
+        await takeover.step(asked, word_age_s=lambda: 0.0)
+
+
+async def test_the_journal_is_in_doubt_after_a_restore_within_one_epoch(world: World) -> None:
+    await world.direct("rabat")
+    await eventually(lambda: world.open_at(1, "rabat"), within_s=5)
+    director = world.directors[-1]
+    director._revision = 1 << 40  # as it was before etcd was put back
+    await eventually(lambda: _returning(world), within_s=10)
+
+
+async def test_nobody_claims_from_the_record_found_right_after_a_restore(world: World) -> None:
+    await world.direct("marrakech")
+    await world.direct("witness")
+    await eventually(lambda: _sees(world, "witness", "rabat"), within_s=5)
+    director = world.directors[0]
+    director._revision = 1 << 40
+    await eventually(lambda: director._put_back is not None, within_s=5)
+    world.lose_rabat()
+    await eventually(lambda: "put back" in director._said.get("claim", ""), within_s=20)
+    assert (await world.record()).epoch == 1
+
+
+async def _returning(world: World) -> bool:
+    return (await world.record()).protection is Protection.RETURNING
+
+
+async def _published(world: World, site: str) -> Observation:
+    found = await world.etcd.read(etcd_keys.observation(site))
+    assert found is not None
+    return msgspec.json.decode(found.value, type=Observation)
 
 
 async def _serves(world: World, site: str) -> bool:

@@ -15,6 +15,7 @@ from datacenters.commands import dc
 from datacenters.etcd import Etcd
 from datacenters.record import Phase, Record
 from tests.datacenters.stepping import aborts, directors
+from tests.datacenters.test_redeclaring import MOVED
 from tests.datacenters.typing_in import installed, invoke, said
 from tests.datacenters.worlds import NOW, all_well, rabat_lost
 
@@ -157,3 +158,17 @@ async def test_before_installation_every_order_says_so(etcd: Etcd) -> None:
     ):
         shown = await invoke(dc, *order, "--etcd", etcd._urls[0])
         assert (shown.exit_code, "nothing was ever declared" in shown.output) == (1, True), order
+
+
+async def test_after_a_restore_the_site_that_has_the_role_goes_on(etcd: Etcd) -> None:
+    where = await installed(etcd, {one.site: one for one in MOVED[1:]})
+    assert (
+        "PUT BACK  etcd declares epoch 1 and the sites know 2" in (await invoke(dc, "status", *where)).output
+    )
+    refused = await invoke(dc, "redeclare", *where)
+    assert refused.exit_code == 1
+    assert "nothing tells what rabat knows" in refused.output
+    done = await said(dc, "redeclare", *where, "--without", "rabat")
+    assert (done["written"], done["after"]["epoch"], done["after"]["active"]) == (True, 3, "marrakech")
+    assert (await record_in(etcd)).evidence["known_epoch"] == 2
+    assert "PUT BACK" not in (await invoke(dc, "status", *where)).output

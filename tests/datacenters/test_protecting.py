@@ -85,3 +85,34 @@ def test_what_was_remembered_of_one_return_does_not_count_for_the_next() -> None
 def test_only_the_serving_site_decides(changes: dict[str, Any]) -> None:
     record = at(Protection.JOURNAL, **changes)
     assert Protecting("rabat").next(record, MUCH, seen()) is None
+
+
+def test_an_etcd_that_was_put_back_leaves_the_journal_in_doubt_until_the_standby_has_all() -> None:
+    protecting = Protecting("rabat")
+    protecting.rewound()
+    asked = protecting.next(at(Protection.JOURNAL), LITTLE, seen())
+    assert asked is not None
+    assert asked[0] is Protection.RETURNING
+    assert protecting.next(at(Protection.JOURNAL), LITTLE, seen()) == asked, "until it stands in the record"
+    returning = at(Protection.RETURNING)
+    for _ in range(ROUNDS_BEFORE + 1):
+        assert protecting.next(returning, LITTLE, seen("1-900", "1-900")) is None
+    back = protecting.next(returning, LITTLE, seen("1-900", "1-900"))
+    assert back is not None
+    assert back[0] is Protection.JOURNAL
+    assert protecting.next(at(Protection.JOURNAL), LITTLE, seen()) is None
+
+
+def test_a_second_return_begins_the_proof_again() -> None:
+    protecting, returning = Protecting("rabat"), at(Protection.RETURNING)
+    for _ in range(ROUNDS_BEFORE + 1):
+        protecting.next(returning, LITTLE, seen("1-500", "1-400"))
+    protecting.rewound()
+    assert protecting.next(returning, LITTLE, seen("1-900", "1-600")) is None
+
+
+def test_who_does_not_serve_leaves_it_to_the_one_who_does() -> None:
+    protecting = Protecting("rabat")
+    protecting.rewound()
+    assert protecting.next(at(Protection.JOURNAL, active="marrakech"), LITTLE, seen()) is None
+    assert protecting.next(at(Protection.JOURNAL), LITTLE, seen()) is None

@@ -46,3 +46,15 @@ def test_a_lower_epoch_is_no_word() -> None:
     word.hear(held(4, active="marrakech"), asked_at=9.0)
     assert word.record == held(5).record
     assert word.age_s() == 9.0
+
+
+def test_a_record_below_an_epoch_that_the_data_knows_is_no_word_whoever_begins_after_it() -> None:
+    word = Word(monotonic=lambda: 10.0)
+    word.know(3)
+    word.know(2)
+    assert word.highest == 3
+    assert not word.hear(held(2), asked_at=10.0)
+    assert (word.record, word.age_s()) == (None, math.inf)
+    assert word.hear(held(3), asked_at=10.0)
+    assert word.hear(held(4), asked_at=10.0)
+    assert word.highest == 4

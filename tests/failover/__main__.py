@@ -21,7 +21,10 @@ from sandbox.network import PHONES, Network, NoNetwork
 from sandbox.processes import ProcessFailed
 from tests.failover import schedule
 from tests.failover.machines import compiler
-from tests.failover.runner import Needs, Report, last_line, run_one
+from tests.failover.runner import Needs, Report, last_line, means_at_hand, run_one
+from tests.failover.steady import PACE_S as STEADY_PACE_S
+from tests.failover.steady import draw_steady
+from tests.failover.traffic import BETWEEN_S
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / ".chaos"
@@ -70,11 +73,21 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", default="1", help="draws the schedules; the same seed draws the same ones")
     parser.add_argument("--runs", type=int, default=3, help="how many schedules")
     parser.add_argument(
-        "--only", action="append", default=[], choices=[kind.name for kind in schedule.KINDS], metavar="FAULT"
+        "--only",
+        action="append",
+        default=[],
+        choices=[kind.name for kind in schedule.KINDS],
+        metavar="FAULT",
     )
     parser.add_argument("--acknowledged-min", type=int, default=Needs().acknowledged_min)
     parser.add_argument(
         "--loopback", action="store_true", help="all sites on loopback: kills and pauses alone"
+    )
+    parser.add_argument(
+        "--steady",
+        type=float,
+        metavar="MINUTES",
+        help="lost packets, jitter and pauses of 2 s for so long: nothing may move",
     )
     parser.add_argument("--one", metavar="SEED", help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
@@ -90,6 +103,7 @@ def _run(seed: str, asked: argparse.Namespace, network: Network | None) -> Repor
     command += ["--acknowledged-min", str(asked.acknowledged_min)]
     command += [word for name in asked.only for word in ("--only", name)]
     command += ["--loopback"] if network is None else []
+    command += ["--steady", str(asked.steady)] if asked.steady else []
     done = subprocess.run(command, cwd=ROOT, check=False)
     try:
         report = msgspec.json.decode((results / "report.json").read_bytes(), type=Report)
@@ -110,8 +124,19 @@ def _one(asked: argparse.Namespace) -> int:
     needs = Needs(acknowledged_min=asked.acknowledged_min)
     network = None if asked.loopback else Network()
     try:
+        means = means_at_hand(network)
+        if asked.steady:
+            strikes = draw_steady(asked.one, means, for_s=60 * asked.steady)
+        else:
+            strikes = schedule.draw(asked.one, means, only=asked.only)
         running = run_one(
-            asked.one, folder=folder, results=asked.results, network=network, needs=needs, only=asked.only
+            asked.one,
+            strikes,
+            folder=folder,
+            results=asked.results,
+            network=network,
+            needs=needs,
+            pace_s=STEADY_PACE_S if asked.steady else BETWEEN_S,
         )
         report = asyncio.run(running)
     finally:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from datacenters.audit_chain import AuditRow
-from datacenters.record import DAY_S, FREEZE_PHASES, TAKEOVER_PHASES, Phase
+from datacenters.record import DAY_S, FREEZE_PHASES, TAKEOVER_PHASES, Phase, Record
 from tests.failover.checker import Finding, Step, Wrong, linearizable
 from tests.failover.history import Kind, Operation, Outcome
 
@@ -67,6 +67,11 @@ def check_moves(
     ]
 
 
+def with_lost(rows: Sequence[AuditRow], lost: Sequence[AuditRow]) -> list[AuditRow]:
+    """All rows that ever stood, where a restored etcd has lost the end of what it had: `lost` first, then what is new."""
+    return [*lost, *(row for row in rows if row not in lost)]
+
+
 def rises(rows: Sequence[AuditRow]) -> list[AuditRow]:
     """The rows that claimed or aborted: those where the epoch rose."""
     return [row for row in rows if row.before is not None and row.after.epoch > row.before.epoch]
@@ -79,8 +84,12 @@ def automatic(row: AuditRow) -> bool:
 
 
 def _chain(rows: Sequence[AuditRow]) -> Iterator[Finding]:
+    stood: list[Record | None] = []
     for earlier, later in itertools.pairwise(rows):
-        if later.before != earlier.after:
+        stood.append(earlier.after)
+        # Numbers begin again further down only in an etcd that was put back: it goes on from what it then had.
+        went_back = later.sequence <= earlier.sequence and later.before in stood
+        if later.before != earlier.after and not went_back:
             sentence = f"the change to epoch {later.after.epoch} {later.after.phase} does not begin where the one before it ended"
             yield Finding(Wrong.AUDIT, str(later.after.epoch), sentence)
         if later.after.epoch - earlier.after.epoch not in {0, 1}:
@@ -160,7 +169,8 @@ def _unordered(
             continue
         at = after.decided_at - unix_minus_monotonic_s
         ordered = any(
-            one.target == after.target and one.began - CLOCKS_APART_S <= at <= one.ended + CLOCKS_APART_S
+            one.target == (after.target or after.active)
+            and one.began - CLOCKS_APART_S <= at <= one.ended + CLOCKS_APART_S
             for one in orders
         )
         human = after.decided_by.startswith("operator") or (claims and after.planned)

@@ -38,12 +38,12 @@ REASON = ("--reason", "announced: chaos")
 
 
 class Operator:
-    """Gives orders to `country`; `findings` are what did not become of them, `orders` all that were given."""
+    """Gives orders to `country`; `findings` are what did not become of them, `orders` gets all that were given."""
 
-    def __init__(self, country: RunningCountry, striker: Striker) -> None:
+    def __init__(self, country: RunningCountry, striker: Striker, *, orders: list[Order]) -> None:
         self._country = country
         self._striker = striker
-        self.orders: list[Order] = []
+        self._orders = orders
         self.findings: list[Finding] = []
 
     async def act(self, strike: Strike) -> None:
@@ -112,7 +112,7 @@ class Operator:
                 break
             await self._whole()
         order = Order(target=target, began=began, ended=time.monotonic(), undisturbed=undisturbed)
-        self.orders.append(order)
+        self._orders.append(order)
         if REFUSED in said or (undisturbed and code != 0):
             self._find(f"a switchover to {target} ended with {code}: {said[-300:]}")
         return order
@@ -125,7 +125,7 @@ class Operator:
             return
         began = time.monotonic()
         code, said = await self._country.massar("dc", "failover", STANDBY, "--yes", *REASON)
-        self.orders.append(Order(target=STANDBY, began=began, ended=time.monotonic(), undisturbed=False))
+        self._orders.append(Order(target=STANDBY, began=began, ended=time.monotonic(), undisturbed=False))
         if code != 0:
             self._find(f"a failover that a human ordered ended with {code}: {said[-300:]}")
         await self._moved()

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,15 +20,17 @@ from datacenters.etcd import EtcdRefused, EtcdUnavailable
 from datacenters.record import Record
 from sandbox.network import Network
 from tests.countries import RunningCountry, running_country
-from tests.failover import history, launcher, timeline
+from tests.failover import crashes, history, launcher, timeline
+from tests.failover.authority import Authority, etcdctl
 from tests.failover.checker import Finding, Wrong, check
+from tests.failover.crashes import Crashes
 from tests.failover.machines import VOLUME_BYTES, Machine, compiled, compiler
-from tests.failover.moves import Fault, check_moves, longest_wait_s
+from tests.failover.moves import Fault, Order, check_moves, longest_wait_s, with_lost
 from tests.failover.operator import Operator
-from tests.failover.schedule import Means, Strike, draw, on_machines, on_volumes
+from tests.failover.schedule import CRASHES, Means, Strike, on_machines, on_volumes
 from tests.failover.schedule import options as options_for
 from tests.failover.striking import Striker
-from tests.failover.traffic import Traffic
+from tests.failover.traffic import BETWEEN_S, Traffic
 from tests.journeys.breaking import audited, declared
 from tests.journeys.people import Mint
 
@@ -106,49 +108,54 @@ def last_line(reports: Sequence[Report]) -> str:
 
 async def run_one(
     seed: str,
+    strikes: tuple[Strike, ...],
     *,
     folder: Path,
     results: Path,
     network: Network | None,
     needs: Needs,
-    only: Sequence[str] = (),
+    pace_s: tuple[float, float] = BETWEEN_S,
 ) -> Report:
     """Run one schedule in the new `folder`; what a failing one needs to be understood goes to `results`."""
     began = time.monotonic()
-    strikes = draw(seed, means_at_hand(network), only=only)
     options = (*(network.sandbox_options if network else ()), *options_for(strikes))
     machines = _machines(on_machines(strikes), folder)
-    weak: list[str] = []
+    crash_file = folder / "crash"
+    extra = _environment(strikes, machines, crash_file)
     findings: list[Finding] = []
-    told_launcher = {
-        launcher.MACHINES: {site: machine.environment for site, machine in machines.items()},
-        launcher.VOLUMES: dict.fromkeys(sorted(on_volumes(strikes)), VOLUME_BYTES),
-    }
-    extra = HURRIED | {name: msgspec.json.encode(told).decode() for name, told in told_launcher.items()}
+    orders: list[Order] = []
     async with running_country(
         folder, pupils=PUPILS, arguments=options, extra=extra, command=LAUNCHER
     ) as country:
-        mint = Mint(country.directory)
-        traffic = Traffic(country.addresses.gateways, country.addresses.accounts, mint, seed=seed)
-        striker = Striker(country.table, network=network, machines=machines, logs=folder, seed=seed)
-        operator = Operator(country, striker)
+        addresses = country.addresses
+        traffic = Traffic(
+            addresses.gateways, addresses.accounts, Mint(country.directory), seed=seed, pace_s=pace_s
+        )
+        authority = Authority(country, orders=orders, logs=folder)
+        striker = Striker(
+            country.table,
+            network=network,
+            machines=machines,
+            authority=authority,
+            crashes=Crashes(country, orders=orders, file=crash_file),
+            logs=folder,
+            seed=seed,
+        )
+        operator = Operator(country, striker, orders=orders)
         async with traffic.running():
             await striker.run(strikes, order=operator.act)
             findings += await _goes_on(traffic, needs)
         record = await _settled(country)
         clocks_s = time.time() - time.monotonic()
-        rows = await audited(country.addresses.etcd)
+        rows = with_lost(await audited(addresses.etcd), authority.lost_rows)
         if record.serving is not None:
             await traffic.read_finally(country.table(), record.serving)
         else:
             findings.append(Finding(Wrong.STUCK, record.phase, f"the record stands at {record.phase}"))
     operations = traffic.history.operations
     findings += check(operations)
-    findings += check_moves(
-        rows, operations, striker.faults, unix_minus_monotonic_s=clocks_s, orders=operator.orders
-    )
+    findings += check_moves(rows, operations, striker.faults, unix_minus_monotonic_s=clocks_s, orders=orders)
     findings += operator.findings
-    weak += _weaknesses(traffic, striker.faults, strikes, needs)
     told = timeline.Told(
         seed=seed,
         operations=operations,
@@ -157,29 +164,61 @@ async def run_one(
         rows=rows,
         unix_minus_monotonic_s=clocks_s,
     )
-    report = Report(
-        seed=seed,
+    weak = _weaknesses(traffic, striker.faults, strikes, needs)
+    report = _report(told, traffic, strikes, record, orders, weak, took_s=time.monotonic() - began)
+    _keep(results, told, report, logs=country.directory / "logs")
+    return report
+
+
+def _environment(
+    strikes: Sequence[Strike], machines: Mapping[str, Machine], crash_file: Path
+) -> dict[str, str]:
+    """What the country's processes must be started with so that these strikes can be made."""
+    told_launcher = {
+        launcher.MACHINES: {site: machine.environment for site, machine in machines.items()},
+        launcher.VOLUMES: dict.fromkeys(sorted(on_volumes(strikes)), VOLUME_BYTES),
+    }
+    crashing = any(strike.name.startswith(CRASHES) for strike in strikes)
+    return {
+        **HURRIED,
+        **{name: msgspec.json.encode(told).decode() for name, told in told_launcher.items()},
+        **(crashes.environment(crash_file) if crashing else {}),
+    }
+
+
+def _report(
+    told: timeline.Told,
+    traffic: Traffic,
+    strikes: tuple[Strike, ...],
+    record: Record,
+    orders: Sequence[Order],
+    weak: Sequence[str],
+    *,
+    took_s: float,
+) -> Report:
+    wrong = {one.wrong: set[str]() for one in told.findings}
+    for one in told.findings:
+        wrong[one.wrong].add(one.subject)
+    return Report(
+        seed=told.seed,
         strikes=strikes,
-        faults=tuple(striker.faults),
-        operations=len(operations),
+        faults=tuple(told.faults),
+        operations=len(told.operations),
         acknowledged=traffic.history.acknowledged,
-        unknown=sum(one.outcome is history.Outcome.UNKNOWN for one in operations),
+        unknown=sum(one.outcome is history.Outcome.UNKNOWN for one in told.operations),
         fresh_work=traffic.history.fresh_work,
         epoch=record.epoch,
         active=record.active,
-        wrong={wrong.value: len({one.subject for one in findings if one.wrong is wrong}) for wrong in Wrong
-               if any(one.wrong is wrong for one in findings)},
+        wrong={kind.value: len(subjects) for kind, subjects in wrong.items()},
         weak=tuple(weak),
         pauses_s=tuple(
-            round(longest_wait_s(rows, operations, order, clocks_s), 2)
-            for order in operator.orders
+            round(longest_wait_s(told.rows, told.operations, order, told.unix_minus_monotonic_s), 2)
+            for order in orders
             if order.undisturbed
         ),
         unexpected=dict(Counter(traffic.unexpected).most_common(10)),
-        took_s=time.monotonic() - began,
-    )  # fmt: skip
-    _keep(results, told, report, logs=country.directory / "logs")
-    return report
+        took_s=took_s,
+    )
 
 
 def means_at_hand(network: Network | None) -> Means:
@@ -189,6 +228,7 @@ def means_at_hand(network: Network | None) -> Means:
         filters=network is not None and network.filters,
         machines=compiler() is not None,
         volumes=network is not None and shutil.which("mount") is not None,
+        snapshots=etcdctl() is not None,
     )
 
 

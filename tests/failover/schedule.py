@@ -8,7 +8,7 @@ members.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +24,22 @@ SHORT_S = 2.2
 LONG_S = (6.0, 12.0)
 GRAY_S = 16.0
 FOR_GOOD_S = 10.0
+
+
+# Where a strike happens that concerns all members of etcd; and how long it may last from snapshot to return.
+ETCD = "etcd"
+RESTORED_S = 20.0
+CRASHES = "crash"
+# By step: which site's director takes it. In a failover nobody freezes and seals.
+FAILOVER_STEPS = ("claim", "promotion", "fence", "begin of replay", "replay", "activation")
+SWITCHOVER_STEPS: Mapping[str, str] = {
+    "freeze": ACTIVE,
+    "seal": ACTIVE,
+    "sealed claim": STANDBY,
+    "begin of replay": STANDBY,
+    "activation": STANDBY,
+}
+MOMENTS = ("before", "after")
 
 
 class Strike(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +75,14 @@ class Fault(msgspec.Struct, frozen=True):
     """Whether the site's processes must have been started on a machine of `machines.py`."""
     volume: bool = False
     """Whether the site's database must lie on a small file system of its own."""
+    snapshots: bool = False
     etcd: bool = False
     """Whether a member of etcd goes with it for good."""
-    orders: bool = False
-    """Whether humans move the active role in it; nobody can draw where it stands afterwards, so nothing follows."""
+    members: bool = False
+    """Whether it needs all three members, some of which it starts again."""
+    ordered: bool = False
+    """Whether humans move the active role in it: both sites must be whole before, and as nobody can draw where it stands
+    afterwards, nothing follows."""
 
 
 _KEEPS = (0.5, 1.5)
@@ -103,6 +123,10 @@ _FAULTS = (
     Fault("stalled disk", (ACTIVE,), (GRAY_S, GRAY_S), moves=True, machine=True),
     # PostgreSQL ends when it cannot write its log, and nothing in a sandbox starts again by itself.
     Fault("full disk", SITES, (GRAY_S, GRAY_S), moves=True, for_good=True, volume=True),
+    Fault("stop the majority", (*SITES, WITNESS), LONG_S, members=True),
+    Fault("kill the leader", (ETCD,), LONG_S, members=True),
+    Fault("restore etcd", (ETCD,), (RESTORED_S, RESTORED_S), snapshots=True, members=True),
+    Fault("restore etcd after a move", (STANDBY,), (RESTORED_S, RESTORED_S), snapshots=True, members=True, ordered=True),
 )  # fmt: skip
 
 # What strikes a planned switchover from Rabat to Marrakech in its midst. What is killed is revived, so that the country
@@ -132,17 +156,25 @@ ORDERED_AGAIN = f"{FAILBACK}, failover ordered"
 PHASES = (Phase.FREEZING, Phase.SEALING, Phase.PROMOTING, Phase.REPLAYING)
 # For the schedule that waits for a second automatic move: a real country lets a quarter of an hour pass.
 SHORT_DWELL_S = 20
-KINDS: tuple[Fault, ...] = (
-    *_FAULTS,
-    Fault(SWITCHOVER, (ACTIVE,), (0.0, 0.0), orders=True),
-    *(msgspec.structs.replace(kind, name=WITHIN + kind.name, orders=True) for kind in _WITHIN),
-    Fault(FAILBACK, (ACTIVE,), (0.0, 0.0), moves=True, orders=True),
-    Fault(KILLED_AGAIN, (ACTIVE,), (0.0, 0.0), moves=True, orders=True),
-    Fault(ORDERED_AGAIN, (ACTIVE,), (0.0, 0.0), moves=True, orders=True),
+_ORDERS = (
+    Fault(SWITCHOVER, (ACTIVE,), (0.0, 0.0), ordered=True),
+    *(msgspec.structs.replace(kind, name=WITHIN + kind.name, ordered=True) for kind in _WITHIN),
+    Fault(FAILBACK, (ACTIVE,), (0.0, 0.0), moves=True, ordered=True),
+    Fault(KILLED_AGAIN, (ACTIVE,), (0.0, 0.0), moves=True, ordered=True),
+    Fault(ORDERED_AGAIN, (ACTIVE,), (0.0, 0.0), moves=True, ordered=True),
 )
-ORDERS = frozenset(kind.name for kind in KINDS if kind.orders)
-_ON_MACHINES = frozenset(kind.name for kind in KINDS if kind.machine)
-_ON_VOLUMES = frozenset(kind.name for kind in KINDS if kind.volume)
+_IN_A_FAILOVER = tuple(
+    Fault(f"{CRASHES} {moment} {step} in a failover", (ACTIVE,), LONG_S, moves=True, for_good=True)
+    for step in FAILOVER_STEPS for moment in MOMENTS
+)  # fmt: skip
+_IN_A_SWITCHOVER = tuple(
+    Fault(f"{CRASHES} {moment} {step} in a switchover", (SITES[0],), LONG_S, ordered=True)
+    for step in SWITCHOVER_STEPS for moment in MOMENTS
+)  # fmt: skip
+KINDS: tuple[Fault, ...] = (*_FAULTS, *_ORDERS, *_IN_A_FAILOVER, *_IN_A_SWITCHOVER)
+_BY_NAME = {kind.name: kind for kind in KINDS}
+# What `operator.py` does.
+ORDERS = frozenset(kind.name for kind in _ORDERS)
 
 
 class Means(msgspec.Struct, frozen=True):
@@ -152,6 +184,7 @@ class Means(msgspec.Struct, frozen=True):
     filters: bool
     machines: bool = False
     volumes: bool = False
+    snapshots: bool = False
 
     def allow(self, kind: Fault) -> bool:
         """Whether a fault of this kind can be done."""
@@ -160,17 +193,18 @@ class Means(msgspec.Struct, frozen=True):
             and (self.filters or not kind.filters)
             and (self.machines or not kind.machine)
             and (self.volumes or not kind.volume)
+            and (self.snapshots or not kind.snapshots)
         )
 
 
 def on_machines(strikes: Sequence[Strike]) -> set[str]:
     """The sites whose processes must be started on a machine that can be afflicted."""
-    return {strike.where for strike in strikes if strike.name in _ON_MACHINES}
+    return {strike.where for strike in strikes if (kind := _BY_NAME.get(strike.name)) and kind.machine}
 
 
 def on_volumes(strikes: Sequence[Strike]) -> set[str]:
     """The sites whose database must lie on a small file system."""
-    return {strike.where for strike in strikes if strike.name in _ON_VOLUMES}
+    return {strike.where for strike in strikes if (kind := _BY_NAME.get(strike.name)) and kind.volume}
 
 
 def options(strikes: Sequence[Strike]) -> tuple[str, ...]:
@@ -182,7 +216,9 @@ def options(strikes: Sequence[Strike]) -> tuple[str, ...]:
 def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, ...]:
     """One to three strikes; the first of the kinds in `only` where given."""
     chance = random.Random(seed)
-    possible = [kind for kind in KINDS if means.allow(kind)]
+    # Of the many places to crash at a schedule knows two, or they would be most of what is drawn.
+    drawable = (*_FAULTS, *_ORDERS, chance.choice(_IN_A_FAILOVER), chance.choice(_IN_A_SWITCHOVER))
+    possible = [kind for kind in (KINDS if only else drawable) if means.allow(kind)]
     strikes: list[Strike] = []
     at_s = chance.uniform(*FIRST_AT_S)
     for _ in range(1 if only else chance.randint(1, STRIKES_MAX)):
@@ -217,10 +253,13 @@ def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:
 
     Humans order only what a whole country can do, and last.
     """
-    if any(strike.name == kind.name or strike.name in ORDERS for strike in before):
+    done = [_BY_NAME[strike.name] for strike in before]
+    if any(one.ordered for one in done) or (kind.ordered and any(one.for_good or one.moves for one in done)):
         return False
-    if kind.orders and any(strike.for_good or strike.explains for strike in before):
+    if any((one.members and kind.etcd) or (one.etcd and kind.members) for one in done):
         return False
-    if kind.for_good and any(strike.for_good for strike in before):
+    if any(one.name == kind.name for one in done):
         return False
-    return not (kind.moves and any(strike.explains for strike in before))
+    if kind.for_good and any(one.for_good for one in done):
+        return False
+    return not (kind.moves and any(one.moves for one in done))

@@ -18,9 +18,11 @@ from sandbox.folder import SITES, WITNESS
 from sandbox.network import PHONES, Network
 from tests.failover import afflicting, gray
 from tests.failover.afflicting import BITES_WITHIN_S, POLL_S, Inflicted, nothing, soon
+from tests.failover.authority import Authority
+from tests.failover.crashes import Crashes
 from tests.failover.machines import Machine
 from tests.failover.moves import Fault
-from tests.failover.schedule import ORDERS, SHORT_S, Strike
+from tests.failover.schedule import CRASHES, ORDERS, SHORT_S, Strike
 
 SHOWN_WITHIN_S = 0.4
 FLAP_S = (0.5, 1.5)
@@ -39,11 +41,15 @@ class Striker:
         *,
         network: Network | None,
         machines: Mapping[str, Machine],
+        authority: Authority,
+        crashes: Crashes,
         logs: Path,
         seed: str,
     ) -> None:
         self._table = table
         self._machines = machines
+        self._authority = authority
+        self._crashes = crashes
         self._network = network
         self._logs = logs
         self._seed = seed
@@ -97,7 +103,11 @@ class Striker:
         return made
 
     def _inflict(self, strike: Strike) -> Coroutine[None, None, Inflicted]:
+        if strike.name in self._authority.strikes:
+            return self._authority.strikes[strike.name](strike.where)
         verb, _, rest = strike.name.partition(" ")
+        if verb == CRASHES:
+            return self._crashes.strike(strike)
         if strike.name == "lose site":
             return afflicting.lose(self._table(), strike.where)
         if verb == "clock":

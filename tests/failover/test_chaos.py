@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.failover.runner import Needs, Report, last_line, run_one
+from tests.failover.runner import Needs, Report, last_line, means_at_hand, run_one
+from tests.failover.schedule import draw
 
 # Fewer than a schedule of `make chaos` asks for: the suite shares its machine.
 NEEDS = Needs(acknowledged_min=150)
@@ -31,13 +32,14 @@ LOST_AND_BACK = ["revive rabat", "kill site", "switchover to rabat"]
 async def test_nothing_acknowledged_is_lost_doubled_or_split(
     fault: str, noted: list[str], epoch: int, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
+    seed = f"suite/{fault}"
     report = await run_one(
-        f"suite/{fault}",
+        seed,
+        draw(seed, means_at_hand(None), only=(fault,)),
         folder=tmp_path_factory.mktemp("chaos"),
         results=tmp_path,
         network=None,
         needs=NEEDS,
-        only=(fault,),
     )
     drawn = tmp_path / "timeline.txt"
     assert report.passed, f"{report.line}\n{drawn.read_text('utf-8') if drawn.exists() else ''}"

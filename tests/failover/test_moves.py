@@ -13,7 +13,7 @@ from datacenters.audit_chain import AuditRow
 from datacenters.record import Record
 from tests.failover.checker import Wrong
 from tests.failover.history import Kind, Operation, Outcome
-from tests.failover.moves import Fault, Order, check_moves, longest_wait_s, rises
+from tests.failover.moves import Fault, Order, check_moves, longest_wait_s, rises, with_lost
 
 START = 1_790_000_000.0
 CLOCKS = START - 100.0  # the load's clock stood at 100 s
@@ -168,6 +168,28 @@ def test_while_nothing_else_is_wrong_a_switchover_costs_a_moment_and_no_error() 
         assert wrong(switched(), one, faults=(), orders=(replace(ORDER, undisturbed=False),)) == set()
         later = replace(one, began=157.0, ended=160.0)
         assert wrong(switched(), later, faults=(), orders=(ORDER,)) == set()
+
+
+def test_an_etcd_that_was_put_back_goes_on_from_a_record_that_stood() -> None:
+    before = moved()
+    older = before[0].after
+    raised = replace(
+        older,
+        epoch=before[-1].after.epoch + 1,
+        active="marrakech",
+        decided_at=CLOCKS + 170,
+        decided_by="operator",
+    )
+    again = AuditRow(sequence=before[0].sequence + 1, previous="", before=older, after=raised)
+    numbered = [replace(one, sequence=number) for number, one in enumerate(before, before[0].sequence)]
+    joined = with_lost([numbered[0], again], numbered)
+    assert joined == [*numbered, again]
+    redeclared = Order(target="marrakech", began=169.0, ended=171.0)
+    assert wrong(joined, orders=(redeclared,)) == set()
+    assert wrong(joined) == {Wrong.FALSE_MOVE}
+    assert Wrong.AUDIT in wrong([*numbered, replace(again, before=replace(older, reason="invented"))])
+    assert Wrong.AUDIT in wrong([*numbered, replace(again, sequence=99)])
+    assert Wrong.EPOCH in wrong([*numbered, replace(again, after=replace(raised, epoch=1))])
 
 
 def without_evidence(rows: list[AuditRow]) -> list[AuditRow]:

@@ -22,7 +22,7 @@ from tests.failover.schedule import (
     options,
 )
 
-EVERYTHING = Means(network=True, filters=True, machines=True, volumes=True)
+EVERYTHING = Means(network=True, filters=True, machines=True, volumes=True, snapshots=True)
 LOOPBACK = Means(network=False, filters=False)
 seeds = st.integers(0, 10_000).map(str)
 
@@ -33,7 +33,7 @@ def test_the_same_seed_draws_the_same_strikes(seed: str) -> None:
 
 
 def test_seeds_reach_every_kind() -> None:
-    drawn = {strike.name for seed in range(400) for strike in draw(str(seed), EVERYTHING)}
+    drawn = {strike.name for seed in range(2_000) for strike in draw(str(seed), EVERYTHING)}
     assert drawn == {kind.name for kind in KINDS}
     assert draw("7", EVERYTHING) == draw("7", EVERYTHING)
 

@@ -104,7 +104,13 @@ class Traffic:
     """All phones of one schedule; `history` grows while `running`."""
 
     def __init__(
-        self, gateways: Mapping[str, str], accounts: Mapping[str, Any], mint: Mint, *, seed: str
+        self,
+        gateways: Mapping[str, str],
+        accounts: Mapping[str, Any],
+        mint: Mint,
+        *,
+        seed: str,
+        pace_s: tuple[float, float] = BETWEEN_S,
     ) -> None:
         self.history = History()
         self.unexpected: list[str] = []
@@ -116,6 +122,7 @@ class Traffic:
             "parent": mint.token("parent", self._parent.id),
         }
         self._chance = random.Random(f"traffic {seed}")
+        self._pace_s = pace_s
         self._stopping = asyncio.Event()
         self._turn = itertools.count(1)
         self._cells: list[Cell] = []
@@ -202,7 +209,7 @@ class Traffic:
             stack.push_async_callback(phone.aclose)
             while not self._stopping.is_set():
                 await step(phone)
-                await asyncio.sleep(self._chance.uniform(*BETWEEN_S))
+                await asyncio.sleep(self._chance.uniform(*self._pace_s))
 
     async def _look_around(self) -> None:
         """Find the cells to write, and whether a read may name a position that it must not be older than."""
