@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -37,6 +37,7 @@ AGAIN_S = (0.05, 0.3)
 # Readers are as many as writers, and nobody hammers on a door that is shut.
 BETWEEN_S = (0.01, 0.04)
 MARKS = 2_000
+PUPILS_READING = 24
 FAR_AHEAD = "1000000-1"
 # With these a gateway or a datacenter says that nothing was done.
 _NOTHING_DONE = frozenset(
@@ -117,6 +118,8 @@ class Traffic:
         self._gateways = tuple(gateways.items())
         self._teacher = msgspec.convert(accounts["teacher"], Account)
         self._parent = msgspec.convert(accounts["parent"], Account)
+        self._mint = mint
+        self._pupils: Iterator[str] = iter(())
         self._tokens = {
             "teacher": mint.token("teacher", self._teacher.id),
             "parent": mint.token("parent", self._parent.id),
@@ -229,6 +232,12 @@ class Traffic:
                     first = "" if mark["mark"] is None else f"{float(mark['mark']):05.2f}"
                     self._cells.append(Cell(row["pupil_id"], mark["number"], mark["version"], first))
         child = self._parent.children[0]
+        # People enough that what most of them meet counts (a gray datacenter is told by its users).
+        self._pupils = itertools.cycle([row["pupil_id"] for row in told.body["rows"]][:PUPILS_READING])
+        self._tokens |= {
+            row["pupil_id"]: self._mint.token("student", row["pupil_id"])
+            for row in told.body["rows"][:PUPILS_READING]
+        }
         self._cells.sort(key=lambda cell: cell.pupil != child)  # his is among those that are written
         del self._cells[MARK_WRITERS * CELLS_PER_WRITER :]
 
@@ -369,6 +378,10 @@ class Traffic:
 
         async def step(phone: Phone) -> None:
             told = await phone.send("GET", next(cold), who="parent")
+            self._note_read(phone, told, entity="", cold=True)
+            pupil = next(self._pupils)
+            path = next(cold).replace(child, pupil)
+            told = await phone.send("GET", path, who=pupil)
             self._note_read(phone, told, entity="", cold=True)
             wrote = self._wrote
             told = await phone.send("GET", marks, who="parent")
