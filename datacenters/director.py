@@ -171,10 +171,10 @@ class Director:
         asked_at = self._monotonic()
         try:
             held = await control.read(self._etcd)
-            listing = await self._etcd.range(etcd_keys.OBSERVATIONS, prefix=True)
-            self._watch_revision(listing.revision, held)
             self._word.hear(held, asked_at=asked_at)
             self._tell_record(held)
+            listing = await self._etcd.range(etcd_keys.OBSERVATIONS, prefix=True)
+            self._watch_revision(listing.revision, held)
             own = self._observation()
             await self._publish(own)
         except (EtcdUnavailable, EtcdRefused) as error:

@@ -53,7 +53,8 @@ class Crashes:
         if planned:
             moving = asyncio.create_task(self._country.massar("dc", "switchover", STANDBY))
         else:
-            proc.kill_trees(self._rows(f"{ACTIVE}-datacenter"))
+            # With its database, or the standby would have everything and nothing were left to replay.
+            proc.kill_trees([*self._rows(f"{ACTIVE}-postgres"), *self._rows(f"{ACTIVE}-datacenter")])
         deadline = time.monotonic() + COMES_WITHIN_S
         while not (self._done.exists() and not proc.alive(before)) and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
