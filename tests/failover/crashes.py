@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ COMES_WITHIN_S = 20.0
 # Of a strike's time the director is away for what is beyond this: from too short to be missed to long given up.
 THERE_FOR_S = 5.0
 POLL_S = 0.02
+BEHIND_S = 0.5
 
 
 def environment(file: Path) -> dict[str, str]:
@@ -53,8 +55,7 @@ class Crashes:
         if planned:
             moving = asyncio.create_task(self._country.massar("dc", "switchover", STANDBY))
         else:
-            # With its database, or the standby would have everything and nothing were left to replay.
-            proc.kill_trees([*self._rows(f"{ACTIVE}-postgres"), *self._rows(f"{ACTIVE}-datacenter")])
+            await self._lose_the_active()
         deadline = time.monotonic() + COMES_WITHIN_S
         while not (self._done.exists() and not proc.alive(before)) and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
@@ -69,6 +70,17 @@ class Crashes:
             await moving
             self._orders.append(Order(target=STANDBY, began=began, ended=time.monotonic()))
         return (f"{site}'s director died {asked}" if came else ""), lambda: None
+
+    async def _lose_the_active(self) -> None:
+        """Kill datacenter and database, the standby a moment behind: else nothing were left to replay."""
+        lost = [*self._rows(f"{ACTIVE}-postgres"), *self._rows(f"{ACTIVE}-datacenter")]
+        for who in proc.descendants(lost):
+            if b"walsender" in Path(f"/proc/{who.pid}/cmdline").read_bytes():
+                proc.send(who, signal.SIGSTOP)
+        kill_at = time.monotonic() + BEHIND_S
+        while time.monotonic() < kill_at:
+            await asyncio.sleep(POLL_S)
+        proc.kill_trees(lost)
 
     def _rows(self, name: str) -> list[proc.Identity]:
         return [row.who for row in self._country.table().living() if row.name == name]
