@@ -8,8 +8,8 @@ import pytest
 
 HERE = Path(__file__).parent
 # A director that is ended while it connects, as a killed one is, leaves the half-made connection to the collector: the
-# HTTP client's connect cannot be cancelled without. Nothing else that is left behind is overlooked.
-HALF_MADE = "ignore:Exception ignored in. <(socket|function _SelectorTransport):pytest.PytestUnraisableExceptionWarning"
+# HTTP client's and the database driver's connect cannot be cancelled without. Nothing else that is left behind is overlooked.
+HALF_MADE = "ignore:Exception ignored in. <(socket|function _SelectorTransport|function Connection.__del__):pytest.PytestUnraisableExceptionWarning"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
