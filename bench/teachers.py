@@ -21,13 +21,13 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
-from pyqwest import Client, FullResponse, ReadError, RemoteProtocolError, WriteError
+from pyqwest import Client, FullResponse
 
 from auth.keys import SigningKeys
 from auth.opaque_id import new_id
 from auth.principal import Role
 from auth.tokens import Tokens
-from datacenters.attempts import direct_transport
+from datacenters.transport import FAILURES, direct_transport
 from gateway.settings import Settings
 from sandbox import folder, keys
 from sandbox.postgres import RECORDS
@@ -39,7 +39,6 @@ ANSWER_S = 6.0
 GIVE_UP_S = 30.0
 # Before another attempt when no answer said how long to wait.
 AGAIN_S = 0.1
-_FAILURES = (OSError, ReadError, WriteError, RemoteProtocolError)  # a TimeoutError is an OSError
 
 
 class Cell(msgspec.Struct):
@@ -243,7 +242,7 @@ class Teachers:
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await self._client.execute(method, self._doors[door] + path, headers, body)
-        except _FAILURES:
+        except FAILURES:
             return None
 
 

@@ -15,17 +15,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pyqwest import (
-    Client,
-    ConnectTimeout,
-    FullResponse,
-    HTTPTransport,
-    Proxy,
-    ReadError,
-    RemoteProtocolError,
-    Transport,
-    WriteError,
-)
+from pyqwest import Client, FullResponse, HTTPTransport, Transport
 
 from datacenters import assertion, in_flight, position
 from datacenters.forwarding_events import ForwardingEvents
@@ -33,11 +23,9 @@ from datacenters.in_flight import Priority
 from datacenters.lane import Lane
 from datacenters.position import NOWHERE, Position
 from datacenters.sites import Sites, with_datacenter
+from datacenters.transport import FAILURES, direct_transport, never_connected
 from datacenters.users_met import OnUser, UsersMet, nobody_listens
 
-CONNECT_S = 0.5
-IDLE_CONNECTIONS_MAX = 64
-IDLE_CONNECTION_S = 30.0
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 
 # With these a datacenter, or what stands before it, says that it does not work at all.
@@ -120,23 +108,6 @@ _problem_decoder = msgspec.json.Decoder(_Problem)
 _log = structlog.get_logger()
 
 
-def direct_transport() -> HTTPTransport:
-    """A transport that touches neither bodies nor redirects and uses no proxy, whatever the environment says."""
-    return HTTPTransport(
-        follow_redirects=False,
-        enable_gzip=False,
-        enable_brotli=False,
-        enable_zstd=False,
-        enable_otel=False,
-        connect_timeout=CONNECT_S,
-        pool_idle_timeout=IDLE_CONNECTION_S,
-        pool_max_idle_per_host=IDLE_CONNECTIONS_MAX,
-        tls_include_system_certs=True,
-        # An empty list would let the environment's HTTP_PROXY through; a proxy that is for no host keeps it out.
-        proxy=Proxy("http://127.0.0.1:9", no_proxy="*,0.0.0.0/0,::/0"),
-    )
-
-
 class Attempts:
     """Sends single requests in the name of the gateway of `site`.
 
@@ -195,7 +166,7 @@ class Attempts:
                     self._headers(datacenter, asked, epoch),
                     asked.body or None,
                 )
-        except (OSError, ReadError, WriteError, RemoteProtocolError) as error:
+        except FAILURES as error:
             raise self._failure(datacenter, asked, error, began) from error
         except BaseException:
             lane.gave_up(began, read=read)
@@ -229,9 +200,7 @@ class Attempts:
 
     def _failure(self, datacenter: str, asked: Outgoing, error: Exception, began: float) -> Failed:
         lane = self._lanes[datacenter]
-        # ConnectTimeout is a TimeoutError as well; any other ConnectionError of Python's own tells of a
-        # connection that existed.
-        if type(error) in {ConnectionError, ConnectTimeout}:
+        if never_connected(error):
             lane.unreachable()
             self._met(datacenter, asked, Outcome.UNREACHABLE)
             return Failed(f"{datacenter} is unreachable", nothing_done=True, away=True)

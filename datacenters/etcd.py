@@ -15,8 +15,10 @@ from typing import Any, ClassVar, TypeVar
 
 import httpx
 import msgspec
+from pyqwest import Client
 
 from datacenters import etcd_wire as wire
+from datacenters.transport import FAILURES, direct_transport, never_connected
 
 TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 0.3
@@ -25,6 +27,8 @@ CONNECTIONS_MAX = 32
 LINE_BYTES_MAX = 64 * 1024 * 1024
 RANGE_KEYS_MAX = 200_000
 _LEASE_GONE = 5  # gRPC NOT_FOUND
+
+_JSON = {"content-type": "application/json"}
 
 T = TypeVar("T")
 
@@ -123,15 +127,19 @@ class Etcd:
         self._monotonic = monotonic
         self._preferred = 0
         self._left_home_at = 0.0
-        self._client = httpx.AsyncClient(
+        connect_s = min(CONNECT_TIMEOUT_S, timeout_s)
+        self._transport = direct_transport(connect_s=connect_s)
+        self._calls = Client(self._transport)
+        self._watches = httpx.AsyncClient(
             trust_env=False,
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            timeout=httpx.Timeout(timeout_s, connect=connect_s),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
         )
 
     async def aclose(self) -> None:
         """Close every connection; calls afterwards fail."""
-        await self._client.aclose()
+        await self._watches.aclose()
+        await self._transport.aclose()
 
     async def read(self, key: str, *, serializable: bool = False) -> KeyValue | None:
         """The key as a majority has it now, or None; `serializable`: as one member last knew it."""
@@ -259,7 +267,7 @@ class Etcd:
         headers = {"Grpc-Metadata-hasleader": "true"}
         timeout = httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s), read=None)
         try:
-            async with self._client.stream(
+            async with self._watches.stream(
                 "POST",
                 url + "/v3/watch",
                 content=wire.ENCODER.encode({"create_request": asked}),
@@ -287,18 +295,18 @@ class Etcd:
             url = self._urls[(first + offset) % len(self._urls)]
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    response = await self._client.post(url + path, content=content)
-            except (httpx.HTTPError, TimeoutError) as error:
+                    response = await self._calls.execute("POST", url + path, _JSON, content)
+            except FAILURES as error:
                 self._step_aside(url)
                 failure = f"{url}: {type(error).__name__}"
-                maybe_applied |= not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                maybe_applied |= not never_connected(error)
                 if maybe_applied and not repeatable:
                     raise EtcdUnavailable(failure, maybe_applied=True) from error
                 continue
-            if response.status_code == 200:
+            if response.status == 200:
                 return decoder.decode(response.content)
             problem = _problem_of(response.content)
-            if response.status_code < 500:
+            if response.status < 500:
                 raise EtcdRefused(problem.message, code=problem.code)
             self._step_aside(url)
             failure, maybe_applied = f"{url}: {problem.message}", True

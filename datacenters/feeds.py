@@ -209,6 +209,7 @@ class PrefixFeed:
                     await self._wanted.wait()
             except TimeoutError:
                 pass
+            poked = self._wanted.is_set()
             self._wanted.clear()
             asked, self._refreshed = self._refreshed, None
             try:
@@ -216,6 +217,8 @@ class PrefixFeed:
             except (EtcdUnavailable, EtcdRefused):
                 _answer(asked, heard=False)
                 await asyncio.sleep(BACKOFF_MIN_S)
+                if poked:  # what was wanted at once is not left to the next poll
+                    self._wanted.set()
                 continue
             except BaseException:
                 _answer(asked, heard=False)

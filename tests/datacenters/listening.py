@@ -76,9 +76,9 @@ class Proxy:
         if self._refusing:
             writer.transport.abort()
             return
+        flowing = self._flowing
         onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers.add(onward_writer)
-        flowing = self._flowing
         for source, sink in ((reader, onward_writer), (onward_reader, writer)):
             task = asyncio.create_task(_pass_on(source, sink, flowing))
             self._tasks.add(task)

@@ -110,6 +110,7 @@ async def test_a_higher_epoch_on_an_answer_makes_the_record_be_read_at_once(
     client = Etcd([await proxy.start()], timeout_s=0.5)
     try:
         async with following(client, poll_s=60.0) as directory:
+            await eventually(lambda: proxy.connections == 2, within_s=5)  # the reads' and the watch's
             proxy.hold_open_ones()  # the watch will never bring it
             await change(etcd, epoch=2, phase=Phase.PROMOTING, target="marrakech")
             assert directory.epoch == 1

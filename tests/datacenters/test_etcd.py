@@ -14,7 +14,7 @@ RACERS = 20
 
 
 async def compact(client: Etcd, revision: int) -> None:
-    response = await client._client.post(
+    response = await client._watches.post(
         f"{client._urls[0]}/v3/kv/compaction", json={"revision": str(revision), "physical": True}
     )
     assert response.status_code == 200

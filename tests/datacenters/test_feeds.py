@@ -106,7 +106,7 @@ async def test_compacted_history_ends_in_a_new_listing(etcd: Etcd, own_etcd: Etc
         proxy.cut()
         for turn in range(1, 5):
             revision = await etcd.put(PREFIX + "k", str(turn).encode())
-            response = await etcd._client.post(
+            response = await etcd._watches.post(
                 f"{own_etcd.url}/v3/kv/compaction", json={"revision": str(revision), "physical": True}
             )
             assert response.status_code == 200
@@ -199,7 +199,7 @@ async def test_a_denial_says_until_when_and_lives_that_long(etcd: Etcd) -> None:
     assert found is not None
     assert found.value == b"1661"
     assert found.lease
-    response = await etcd._client.post(f"{etcd._urls[0]}/v3/lease/timetolive", json={"ID": str(found.lease)})
+    response = await etcd._watches.post(f"{etcd._urls[0]}/v3/lease/timetolive", json={"ID": str(found.lease)})
     assert 660 <= int(response.json()["grantedTTL"]) <= 660 + feeds.LEASE_SHARED_S
 
 
@@ -258,7 +258,7 @@ async def test_a_lease_lives_as_long_as_asked_at_least_and_is_granted_anew_when_
     publisher = Publisher(etcd)
     lease = await publisher.lease(30)
     assert await publisher.lease(feeds.LEASE_STEP_S) == lease
-    response = await etcd._client.post(f"{etcd._urls[0]}/v3/lease/timetolive", json={"ID": str(lease)})
+    response = await etcd._watches.post(f"{etcd._urls[0]}/v3/lease/timetolive", json={"ID": str(lease)})
     assert int(response.json()["grantedTTL"]) >= feeds.LEASE_STEP_S
     publisher.forget_leases()
     assert await publisher.lease(30) != lease
