@@ -31,7 +31,7 @@ _seconds = click.option(
 )
 _runs = click.option("--runs", type=click.IntRange(2, 1_000), default=30, show_default=True)
 _rate = click.option(
-    "--rate", type=click.FloatRange(1, 5_000), default=200.0, show_default=True, help="Writes due a second."
+    "--rate", type=click.FloatRange(1, 5_000), default=200.0, show_default=True, help="Marks due a second."
 )
 _inside = click.option("--inside", is_flag=True, hidden=True)
 

@@ -87,7 +87,7 @@ class Handovers(msgspec.Struct, frozen=True):
 
 
 async def site_losses(network: Network, *, runs: int, rate: float) -> Losses:
-    """Lose the active site of a new country so many times, under `rate` writes a second."""
+    """Lose the active site of a new country so many times, under `rate` marks a second."""
     where = machine.this_machine()
     losses: list[Loss] = []
     for number in range(runs):
@@ -98,7 +98,7 @@ async def site_losses(network: Network, *, runs: int, rate: float) -> Losses:
 
 
 async def handovers(network: Network, *, runs: int, rate: float) -> Handovers:
-    """Hand the active role of one country over and back, so many times, under `rate` writes a second."""
+    """Hand the active role of one country over and back, so many times, under `rate` marks a second."""
     where = machine.this_machine()
     done: list[Handover] = []
     with _scratch() as scratch:
@@ -134,7 +134,7 @@ async def _lose_once(scratch: Path, network: Network, *, rate: float) -> Loss:
         ):
             await asyncio.sleep(WARM_S)
             at, unix = time.monotonic(), time.time()
-            written = len(teachers.tally.acknowledged)
+            written = teachers.tally.marks
             await asyncio.to_thread(_burn, network, table, here)
             resumed = await _resumed(teachers, epoch=2)
             await asyncio.sleep(AFTER_S)
@@ -146,7 +146,7 @@ async def _lose_once(scratch: Path, network: Network, *, rate: float) -> Loss:
         resumed_s=resumed.ended - at,
         followed_s=workers.followed(2, row.after.decided_at),
         written_per_s=written / WARM_S,
-        acknowledged=len(tally.acknowledged),
+        acknowledged=tally.marks,
         lost=lost,
         reads=tally.reads,
         rotated_reads=tally.rotated_reads,
@@ -176,7 +176,7 @@ async def _hand_over(place: Path, target: str, *, rate: float) -> Handover:
         watched(list(table.gateways.values()), *_cheap_read(place), each=WORKERS) as workers,
     ):
         await asyncio.sleep(WARM_S)
-        written = len(teachers.tally.acknowledged)
+        written = teachers.tally.marks
         began = time.monotonic()
         await _massar("dc", "switchover", target, "--reason", "measured", "--dir", str(place))
         await asyncio.sleep(AFTER_S)
@@ -191,7 +191,7 @@ async def _hand_over(place: Path, target: str, *, rate: float) -> Handover:
         longest_write_s=max(one.ended - one.began for one in tally.acknowledged),
         followed_s=workers.followed(claimed.after.epoch, claimed.after.decided_at),
         written_per_s=written / WARM_S,
-        acknowledged=len(tally.acknowledged),
+        acknowledged=tally.marks,
         errors=tally.errors,
         what={
             **tally.refused,
@@ -252,15 +252,15 @@ def loss_table(result: Losses, *, rate: float) -> str:
     runs = result.runs
     return _table(
         result.where,
-        f"the active site lost under {rate:.0f} writes due a second, {len(runs)} runs, each in a new country",
+        f"the active site lost under {rate:.0f} marks due a second, five in a request, {len(runs)} runs, each in a new country",
         [
             ("seconds until the claim (detection)", [run.detected_s for run in runs]),
             ("seconds until a write is acknowledged again", [run.resumed_s for run in runs]),
             ("seconds until a worker has the new epoch", [s for run in runs for s in run.followed_s]),
-            ("writes acknowledged a second before", [run.written_per_s for run in runs]),
+            ("marks acknowledged a second before", [run.written_per_s for run in runs]),
         ],
         {
-            "acknowledged writes": sum(run.acknowledged for run in runs),
+            "acknowledged marks": sum(run.acknowledged for run in runs),
             "of them lost": sum(run.lost for run in runs),
             "reads": sum(run.reads for run in runs),
             "answered by the other site": sum(run.rotated_reads for run in runs),
@@ -274,15 +274,15 @@ def handover_table(result: Handovers, *, rate: float) -> str:
     runs = result.runs
     return _table(
         result.where,
-        f"planned switchovers under {rate:.0f} writes due a second, {len(runs)} runs, to and fro",
+        f"planned switchovers under {rate:.0f} marks due a second, five in a request, {len(runs)} runs, to and fro",
         [
             ("seconds without an acknowledgement", [run.pause_s for run in runs]),
             ("seconds the slowest write waited", [run.longest_write_s for run in runs]),
             ("seconds until a worker has the new epoch", [s for run in runs for s in run.followed_s]),
-            ("writes acknowledged a second before", [run.written_per_s for run in runs]),
+            ("marks acknowledged a second before", [run.written_per_s for run in runs]),
         ],
         {
-            "acknowledged writes": sum(run.acknowledged for run in runs),
+            "acknowledged marks": sum(run.acknowledged for run in runs),
             "answers to writes other than that": sum(run.errors for run in runs),
             "failed reads": sum(len(run.failed_reads) for run in runs),
         },

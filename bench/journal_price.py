@@ -19,7 +19,7 @@ from bench import country, machine, variants
 from bench.client import Unexpected
 from bench.figures import Figure, figure, ratio, row, shown
 from bench.servers import THE_PRODUCT, Server, serving
-from bench.teachers import Cell, Mint, Teachers, cells_of
+from bench.teachers import Mint, Sheet, Teachers, sheets_of
 from sandbox import folder
 from sandbox.postgres import RECORDS
 
@@ -64,13 +64,13 @@ async def run(*, pairs: int, seconds: int) -> Result:
         _say("starting a sandbox")
         async with country.country(folder_) as ground, serving(folder_, ground, _COMMANDS, cores) as servers:
             records = folder.read_table(ground.place).databases[country.SITE][RECORDS]
-            cells = await cells_of(records, Mint(ground.place))
+            sheets = await sheets_of(records, Mint(ground.place), marks=1)
             _say(
                 f"measuring {pairs} rounds of 2 blocks of {seconds} s alone and {seconds} s with {AT_ONCE} at once"
             )
             for number in range(pairs + 1):
                 for name, server in servers.items():
-                    block = await _block(server, cells, seconds=seconds)
+                    block = await _block(server, sheets, seconds=seconds)
                     if number > 0:  # the first round warms up
                         blocks[name].append(block)
     with_journal, without = blocks[JOURNAL], blocks[COMMIT]
@@ -106,11 +106,11 @@ def table(result: Result) -> str:
     ])  # fmt: skip
 
 
-async def _block(server: Server, cells: Sequence[Cell], *, seconds: int) -> Block:
+async def _block(server: Server, sheets: Sequence[Sheet], *, seconds: int) -> Block:
     """One write at a time for `seconds`, then many at once for as long."""
-    alone = await _entered(server, cells[:1], seconds=seconds)
+    alone = await _entered(server, sheets[:1], seconds=seconds)
     used_s = machine.cpu_s(server.running.who)
-    many = await _entered(server, cells[1 : 1 + AT_ONCE], seconds=seconds)
+    many = await _entered(server, sheets[1 : 1 + AT_ONCE], seconds=seconds)
     used_s = machine.cpu_s(server.running.who) - used_s
     return Block(
         median_s=alone[len(alone) // 2],
@@ -120,19 +120,19 @@ async def _block(server: Server, cells: Sequence[Cell], *, seconds: int) -> Bloc
     )
 
 
-async def _entered(server: Server, cells: Sequence[Cell], *, seconds: int) -> list[float]:
-    """How long each write took, in order of length: every cell's next one as soon as its last is acknowledged."""
-    teachers = Teachers({country.SITE: server.url}, cells, (), rate=1)
+async def _entered(server: Server, sheets: Sequence[Sheet], *, seconds: int) -> list[float]:
+    """How long each write took, in order of length: every sheet's next one as soon as its last is acknowledged."""
+    teachers = Teachers({country.SITE: server.url}, sheets, (), rate=1)
     now = time.monotonic
     until = now() + seconds
 
-    async def keep_entering(cell: Cell) -> None:
+    async def keep_entering(sheet: Sheet) -> None:
         while now() < until:
-            await teachers.enter(cell)
+            await teachers.enter(sheet)
 
-    for cell in cells:
-        cell.door = 0
-    await asyncio.gather(*(keep_entering(cell) for cell in cells))
+    for sheet in sheets:
+        sheet.door = 0
+    await asyncio.gather(*(keep_entering(sheet) for sheet in sheets))
     if teachers.tally.errors:
         raise Unexpected(
             f"{teachers.tally.errors} writes were not acknowledged: {dict(teachers.tally.refused)}"

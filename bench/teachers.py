@@ -32,7 +32,9 @@ from gateway.settings import Settings
 from sandbox import folder, keys
 from sandbox.postgres import RECORDS
 
-CELLS_MAX = 1_000
+SHEETS_MAX = 400
+# A teacher saves a few rows at once.
+MARKS_A_REQUEST = 5
 READERS = 20
 READ_EVERY_S = 0.4
 ANSWER_S = 6.0
@@ -42,25 +44,32 @@ AGAIN_S = 0.1
 
 
 class Cell(msgspec.Struct):
-    """One mark of one pupil, the path of its gradebook, its teacher's token, and the site its phone asks first."""
+    """One mark of one pupil and its last acknowledged version."""
 
     pupil: str
     number: int
     version: int
+
+
+class Sheet(msgspec.Struct):
+    """Marks that are entered together: of one gradebook (`path`), by its teacher, at the site the phone asks first."""
+
     path: str
     token: str
     door: int
-    marks: int = 0
+    cells: list[Cell]
+    times: int = 0
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """One acknowledged write, in monotonic seconds; `tries` is 1 when the first answer was it."""
+    """One acknowledged request of `marks` marks, in monotonic seconds; `tries` is 1 when the first answer was it."""
 
     began: float
     ended: float
     epoch: int
     site: str
     tries: int
+    marks: int
 
 
 class Tally(msgspec.Struct):
@@ -75,6 +84,11 @@ class Tally(msgspec.Struct):
     reads: int = 0
     rotated_reads: int = 0
     failed_reads: list[str] = []
+
+    @property
+    def marks(self) -> int:
+        """How many marks were acknowledged."""
+        return sum(done.marks for done in self.acknowledged)
 
     @property
     def errors(self) -> int:
@@ -118,7 +132,7 @@ class Teachers:
     def __init__(
         self,
         doors: Mapping[str, str],
-        cells: Sequence[Cell],
+        sheets: Sequence[Sheet],
         reads: Sequence[tuple[str, str]],
         *,
         rate: float,
@@ -126,10 +140,10 @@ class Teachers:
         self.tally = Tally()
         self._sites = tuple(doors)
         self._doors = tuple(doors.values())
-        self._cells = tuple(cells)
+        self._sheets = tuple(sheets)
         self._reads = tuple(reads)
         self._every_s = 1 / rate
-        self._idle = deque(cells)
+        self._idle = deque(sheets)
         self._client = Client(direct_transport())
         self._turn = itertools.count(1)
         self._run = secrets.token_hex(6)
@@ -163,8 +177,9 @@ class Teachers:
             await connection.close()
         held = {(row["pupil"], row["number"], row["subject"]): row["version"] for row in rows}
         return sum(
-            max(0, cell.version - held.get((cell.pupil, cell.number, cell.path.split("/")[4]), 0))
-            for cell in self._cells
+            max(0, cell.version - held.get((cell.pupil, cell.number, sheet.path.split("/")[4]), 0))
+            for sheet in self._sheets
+            for cell in sheet.cells
         )
 
     async def _enter_all(self, group: asyncio.TaskGroup) -> None:
@@ -178,18 +193,27 @@ class Teachers:
             else:
                 self.tally.not_offered += 1
 
-    async def _enter_and_rest(self, cell: Cell) -> None:
-        await self.enter(cell)
-        self._idle.append(cell)
+    async def _enter_and_rest(self, sheet: Sheet) -> None:
+        await self.enter(sheet)
+        self._idle.append(sheet)
 
-    async def enter(self, cell: Cell) -> None:
-        """Enter one mark, until its verdict."""
-        cell.marks += 1
-        mark = f"{cell.marks // 100 % 20:02}.{cell.marks % 100:02}"
-        entry = {"pupil_id": cell.pupil, "number": cell.number, "mark": mark, "state": "marked"}
-        body = msgspec.json.encode({"entries": [{**entry, "version": cell.version}]})
+    async def enter(self, sheet: Sheet) -> None:
+        """Enter the next mark in every cell of a sheet, in one request, until its verdicts."""
+        sheet.times += 1
+        mark = f"{sheet.times // 100 % 20:02}.{sheet.times % 100:02}"
+        entries = [
+            {
+                "pupil_id": cell.pupil,
+                "number": cell.number,
+                "mark": mark,
+                "state": "marked",
+                "version": cell.version,
+            }
+            for cell in sheet.cells
+        ]
+        body = msgspec.json.encode({"entries": entries})
         headers = {
-            "authorization": f"Bearer {cell.token}",
+            "authorization": f"Bearer {sheet.token}",
             "content-type": "application/json",
             "idempotency-key": f"{self._run}-{next(self._turn)}",
         }
@@ -197,28 +221,33 @@ class Teachers:
         tries = 0
         while self._now() - began < GIVE_UP_S:
             tries += 1
-            site = self._sites[cell.door]
-            got = await self._ask("PUT", cell.path + "/entries", headers, cell.door, body)
-            if got is None or got.status != 200:
-                cell.door = (cell.door + 1) % len(self._doors)
-                if got is None:
-                    self.tally.broken += 1
-                    wait_s = 0.0 if tries == 1 else AGAIN_S
-                else:
-                    self.tally.refused[_slug(got)] += 1
-                    wait_s = float(got.headers.get("retry-after", "0")) or AGAIN_S
-                await asyncio.sleep(wait_s * random.uniform(1.0, 1.5))
-                continue
-            (verdict,) = _verdicts.decode(got.content).results
-            if verdict.status != "accepted":
-                self.tally.rejected += 1
-            else:
-                cell.version = verdict.version
+            site = self._sites[sheet.door]
+            got = await self._ask("PUT", sheet.path + "/entries", headers, sheet.door, body)
+            if got is not None and got.status == 200:
+                verdicts = _verdicts.decode(got.content).results
                 epoch = int(got.headers["massar-epoch"])
-                self.tally.acknowledged.append(Acknowledged(began, self._now(), epoch, site, tries))
-            break
-        else:
-            self.tally.given_up += 1
+                accepted = self._judge(sheet, verdicts)
+                done = Acknowledged(began, self._now(), epoch, site, tries, accepted)
+                self.tally.acknowledged.append(done)
+                return
+            sheet.door = (sheet.door + 1) % len(self._doors)
+            if got is None:
+                self.tally.broken += 1
+                wait_s = 0.0 if tries == 1 else AGAIN_S
+            else:
+                self.tally.refused[_slug(got)] += 1
+                wait_s = float(got.headers.get("retry-after", "0")) or AGAIN_S
+            await asyncio.sleep(wait_s * random.uniform(1.0, 1.5))
+        self.tally.given_up += 1
+
+    def _judge(self, sheet: Sheet, verdicts: Sequence[_Verdict]) -> int:
+        """Take in a verdict for each cell; how many marks were accepted."""
+        for cell, verdict in zip(sheet.cells, verdicts, strict=True):
+            if verdict.status == "accepted":
+                cell.version = verdict.version
+            else:
+                self.tally.rejected += 1
+        return sum(verdict.status == "accepted" for verdict in verdicts)
 
     async def _read(self, path: str, token: str, *, door: int) -> None:
         """One parent's phone: a read that fails at one site is made at the other before it counts as failed."""
@@ -248,49 +277,55 @@ class Teachers:
 
 @asynccontextmanager
 async def teaching(place: Path, *, rate: float) -> AsyncIterator[Teachers]:
-    """The load on the sandbox in this folder, running for the block: `rate` writes a second."""
+    """The load on the sandbox in this folder, running for the block: `rate` marks a second, some in each request."""
     table = folder.read_table(place)
     mint = Mint(place)
-    cells = await cells_of(table.databases[folder.SITES[0]][RECORDS], mint)
+    sheets = await sheets_of(table.databases[folder.SITES[0]][RECORDS], mint, marks=MARKS_A_REQUEST)
     parent = table.accounts["parent"]
     token = mint.token(Role.PARENT, parent["id"])
     paths = [
         f"/v1/pupils/{child}/{what}" for child in parent["children"] for what in ("timetable", "homework")
     ]
     reads = [(path, token) for path in itertools.islice(itertools.cycle(paths), READERS)]
-    teachers = Teachers(table.gateways, cells, reads, rate=rate)
+    teachers = Teachers(table.gateways, sheets, reads, rate=rate / MARKS_A_REQUEST)
     async with teachers.running():
         yield teachers
 
 
-async def cells_of(records: str, mint: Mint) -> list[Cell]:
-    """One mark of each of at most `CELLS_MAX` pupils, in the gradebooks of their own teachers."""
+async def sheets_of(records: str, mint: Mint, *, marks: int) -> list[Sheet]:
+    """At most `SHEETS_MAX` sheets of `marks` pupils each, no mark in two of them."""
     connection = await asyncpg.connect(records, ssl=False)
     try:
         rows = await connection.fetch(
             """
-            SELECT DISTINCT ON (marks.pupil) marks.pupil, marks.number, marks.version, marks.class_id, marks.subject,
-                   marks.session, assignments.teacher
-            FROM marks JOIN calendar USING (session)
-                 JOIN assignments USING (class_id, subject)
-            WHERE marks.state <> 'dispensed' ORDER BY marks.pupil, marks.subject, marks.number LIMIT $1
-            """,
-            CELLS_MAX,
+            SELECT marks.pupil, min(marks.number) AS number, marks.class_id, marks.subject, marks.session,
+                   assignments.teacher
+            FROM marks JOIN calendar USING (session) JOIN assignments USING (class_id, subject)
+                 JOIN gradebooks USING (class_id, subject, session)
+            WHERE marks.state <> 'dispensed' AND NOT gradebooks.locked
+            GROUP BY marks.pupil, marks.class_id, marks.subject, marks.session, assignments.teacher
+            ORDER BY marks.class_id, marks.subject, marks.pupil
+            """
         )
+        versions = await connection.fetch("SELECT pupil, number, subject, session, version FROM marks")
     finally:
         await connection.close()
+    held = {(row["pupil"], row["number"], row["subject"], row["session"]): row["version"] for row in versions}
     tokens = {teacher: mint.token(Role.TEACHER, teacher) for teacher in {row["teacher"] for row in rows}}
-    return [
-        Cell(
-            pupil=row["pupil"],
-            number=row["number"],
-            version=row["version"],
-            path=f"/v1/gradebooks/{row['class_id']}/{row['subject']}/{row['session']}",
-            token=tokens[row["teacher"]],
-            door=number % 2,
-        )
-        for number, row in enumerate(rows)
-    ]
+    sheets: list[Sheet] = []
+    books = itertools.groupby(
+        rows, key=lambda row: (row["class_id"], row["subject"], row["session"], row["teacher"])
+    )
+    for (class_id, subject, session, teacher), book in books:
+        pupils = [
+            Cell(row["pupil"], row["number"], held[row["pupil"], row["number"], subject, session])
+            for row in book
+        ]
+        for first in range(0, len(pupils) - marks + 1, marks):
+            path = f"/v1/gradebooks/{class_id}/{subject}/{session}"
+            sheets.append(Sheet(path, tokens[teacher], len(sheets) % 2, pupils[first : first + marks]))
+    random.Random(0).shuffle(sheets)  # not one class after the other
+    return sheets[:SHEETS_MAX]
 
 
 def _slug(got: FullResponse) -> str:

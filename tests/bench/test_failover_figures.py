@@ -45,7 +45,7 @@ def test_the_worst_of_thirty_runs_is_their_99th_percentile() -> None:
     assert cells(table, "seconds until the claim (detection)") == ["2.000", "2.900", "2.900"]
     assert cells(table, "of them lost") == ["1"]
     assert cells(table, "failed at both") == ["1"]
-    assert cells(table, "acknowledged writes") == ["30000"]
+    assert cells(table, "acknowledged marks") == ["30000"]
 
 
 def test_a_switchover_counts_every_answer_that_is_no_acknowledgement() -> None:
