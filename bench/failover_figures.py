@@ -42,6 +42,7 @@ POLL_S = 0.05
 COMMAND_WITHIN_S = 90.0
 FOLLOWS_WITHIN_S = 60.0
 # A few teachers enter what a whole country's would.
+OTHERS = tuple(place for place in PLACES if place != folder.SITES[0])
 _HURRIED = {"MASSAR_RATE_PER_S": "2000", "MASSAR_RATE_BURST": "2000"}
 
 
@@ -93,6 +94,8 @@ async def site_losses(network: Network, *, runs: int, rate: float) -> Losses:
     for number in range(runs):
         with _scratch() as scratch:
             losses.append(await _lose_once(scratch, network, rate=rate))
+        for place in OTHERS:
+            network.mend(folder.SITES[0], place)
         _say(f"site loss {number + 1}/{runs}: {_told(losses[-1])}")
     return Losses(where, losses)
 
@@ -155,9 +158,8 @@ async def _lose_once(scratch: Path, network: Network, *, rate: float) -> Loss:
 
 
 def _burn(network: Network, table: folder.Table, site: str) -> None:
-    for place in PLACES:
-        if place != site:
-            network.cut(site, place)
+    for place in OTHERS:
+        network.cut(site, place)
     proc.kill_trees([row.who for row in table.living() if row.site == site])
 
 
