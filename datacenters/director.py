@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -137,7 +138,11 @@ class Director:
         await self._take_bearings()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._repeat(self._look, "look"))
+                for name in self._datacenters:
+                    group.create_task(self._repeat(partial(self._look, name), f"look at {name}"))
+                if self._private_url:
+                    looking = partial(self._look_at_users, self._private_url)
+                    group.create_task(self._repeat(looking, "look at users"))
                 group.create_task(self._repeat(self._confer, "confer", wake=self._moved))
                 group.create_task(self._follow())
                 for duty in self._acting.duties():
@@ -154,17 +159,19 @@ class Director:
     async def _take_bearings(self) -> None:
         """Know what the datacenters know before etcd is heard: it may have been put back to an older state."""
         with contextlib.suppress(*POSTGRES_AWAY):
-            await asyncio.gather(self._look(), self._acting.take_bearings())
+            looks = (self._look(name) for name in self._datacenters)
+            await asyncio.gather(*looks, self._acting.take_bearings())
 
-    async def _look(self) -> None:
-        """Probe every datacenter, and now and then ask the own gateway how its users fare."""
-        names = list(self._datacenters)
-        found = await asyncio.gather(*(self._prober.health(name, self._datacenters[name]) for name in names))
-        for name, health in zip(names, found, strict=True):
-            self._looks.note(name, health, now=self._monotonic())
-            self._word.know(health.epoch if health else 0)
-        if self._private_url and next(self._looked) % OUTCOMES_EVERY_TICKS == 0:
-            self._users.note(await self._prober.outcomes(self._private_url), now=self._monotonic())
+    async def _look(self, name: str) -> None:
+        """Probe one datacenter. Each has its own turn: one that hangs must not make what is known of another old."""
+        health = await self._prober.health(name, self._datacenters[name])
+        self._looks.note(name, health, now=self._monotonic())
+        self._word.know(health.epoch if health else 0)
+
+    async def _look_at_users(self, private_url: str) -> None:
+        """Now and then ask the own gateway how its users fare."""
+        if next(self._looked) % OUTCOMES_EVERY_TICKS == 0:
+            self._users.note(await self._prober.outcomes(private_url), now=self._monotonic())
 
     async def _confer(self) -> None:
         """Hear the record, hear the others, tell them, and decide."""

@@ -127,8 +127,11 @@ class Echo(Origin):
         super().__init__(site)
         self.changes: dict[str, Any] = {}
         self.silent = False
+        self.hanging = False
 
     def _answer(self, _target: str) -> Reply:
+        if self.hanging:
+            return HANG
         if self.silent:
             return Reply(status=503)
         nonce = _target.partition("nonce=")[2]

@@ -17,6 +17,7 @@ import pytest
 from datacenters import control, etcd_keys, record
 from datacenters.director import Director
 from datacenters.etcd import Etcd
+from datacenters.observations import PROBE_TIMEOUT_S
 from datacenters.promotion import PromotionFailed
 from datacenters.record import Phase, Protection, Record
 from datacenters.sites import Site
@@ -159,6 +160,16 @@ async def test_what_a_site_sees_is_published_under_a_lease(world: World) -> None
     await eventually(lambda: _sequence_beyond(world, "witness", first.sequence), within_s=5)
     world.tasks[0].cancel()
     await eventually(lambda: _forgotten(world, "witness"), within_s=6)
+
+
+async def test_a_datacenter_that_hangs_makes_no_look_at_another_old(world: World) -> None:
+    world.rabat.hanging = True
+    await world.direct("witness")
+    await eventually(lambda: len(world.rabat.seen) == 2, within_s=5)  # before it begins, and its first turn
+    before = len(world.marrakech.seen)
+    await eventually(lambda: len(world.rabat.seen) == 3, within_s=5)
+    turns = PROBE_TIMEOUT_S / TICK_S  # that the other one has while this one is waited for
+    assert len(world.marrakech.seen) - before > turns / 2
 
 
 async def _sees(world: World, site: str, datacenter: str) -> bool:
