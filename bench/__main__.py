@@ -79,7 +79,9 @@ def site_loss_command(*, runs: int, rate: float, inside: bool) -> None:
 
 @main.command("switchover")
 @_runs
-@_rate
+@click.option(
+    "--rate", type=click.FloatRange(1, 5_000), default=50.0, show_default=True, help="Marks due a second."
+)
 @_inside
 def switchover_command(*, runs: int, rate: float, inside: bool) -> None:
     """The active role is handed over and back."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
-ASK_EVERY_S = 0.01
+ASK_EVERY_S = 0.02
 CONNECTIONS_MAX = 64
 ANSWER_S = 5.0
 _HEAD_END = b"\r\n\r\n"
