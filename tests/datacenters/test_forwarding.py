@@ -559,7 +559,10 @@ async def test_beyond_the_bound_nothing_is_sent(etcd: Etcd, kind: str) -> None:
         assert world.sent == (1, 0)
 
 
-async def test_before_any_record_reads_find_their_way_and_writes_wait() -> None:
+async def test_before_any_record_reads_find_their_way_and_writes_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forwarding, "REFRESH_S", 0.1)  # nothing will be heard, however long it is waited for
     client = Etcd(["http://127.0.0.1:1"])
     try:
         async with origins("rabat", "marrakech") as (rabat, marrakech):
