@@ -21,6 +21,7 @@ import asyncpg
 import httpx
 import msgspec
 
+from auth.tokens import ACCESS_TTL_S
 from sandbox import folder
 from sandbox.load import cold_paths
 from sandbox.phone import Account
@@ -119,6 +120,7 @@ class Traffic:
         self._teacher = msgspec.convert(accounts["teacher"], Account)
         self._parent = msgspec.convert(accounts["parent"], Account)
         self._mint = mint
+        self._minted_at = time.monotonic()
         self._pupils: Iterator[str] = iter(())
         self._tokens = {
             "teacher": mint.token("teacher", self._teacher.id),
@@ -211,8 +213,18 @@ class Traffic:
             phone = Phone(process, self._gateways, self._tokens, first=process % 2)
             stack.push_async_callback(phone.aclose)
             while not self._stopping.is_set():
+                self._renew_tokens()
                 await step(phone)
                 await asyncio.sleep(self._chance.uniform(*self._pace_s))
+
+    def _renew_tokens(self) -> None:
+        """As a signed-in phone would, before they run out."""
+        if time.monotonic() - self._minted_at > ACCESS_TTL_S / 2:
+            self._minted_at = time.monotonic()
+            people = {"teacher": self._teacher.id, "parent": self._parent.id}
+            for who in self._tokens:
+                role = who if who in people else "student"
+                self._tokens[who] = self._mint.token(role, people.get(who, who))
 
     async def _look_around(self) -> None:
         """Find the cells to write, and whether a read may name a position that it must not be older than."""
