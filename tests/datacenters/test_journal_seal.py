@@ -26,7 +26,8 @@ def test_nothing_can_be_read_and_no_two_seals_are_alike() -> None:
     one, other = (SEAL.seal(SECRET, b"name") for _ in range(2))
     assert one != other
     assert len(one) == 1 + NONCE_BYTES + len(SECRET) + TAG_BYTES
-    assert not any(word in one for word in SECRET.split())
+    # Longer words alone: a sealed text holds any single letter often enough by chance.
+    assert not any(word in one for word in (b"teacher", b"marks"))
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))

@@ -112,7 +112,9 @@ def test_where_one_may_mount_a_volume_is_filled_to_the_last_byte(possible: bool,
 
 
 def test_a_database_names_its_folder() -> None:
-    command = [sys.executable, "-c", "input()", "-D", "/somewhere/rabat"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", "-D", "/somewhere/rabat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # its command line may be read a moment later than it was started
         assert data_folder(proc.identity(process.pid)) == Path("/somewhere/rabat")
         process.kill()
