@@ -248,6 +248,7 @@ def _reads(
         datacenters.forwarder,
         datacenters.directory,
         denials_silent_for_s=feeds.denials_silent_for_s,
+        purges_silent_for_s=feeds.purges_silent_for_s,
         denial_silence_max_s=settings.denial_silence_max_s,
         show_cache_status=settings.show_cache_status,
         clock=clock,

@@ -90,6 +90,10 @@ class Feeds:
         """Seconds since sign-outs could last be heard."""
         return self._denial_feed.silent_for_s()
 
+    def purges_silent_for_s(self) -> float:
+        """Seconds since purges could last be heard."""
+        return self._purge_feed.silent_for_s()
+
     def _moved(self, record: Record) -> None:
         switch = None if record.switch_position is None else position.parse(record.switch_position)
         self._cache.set_epoch(record.epoch, switch)

@@ -21,7 +21,7 @@ from cache.policy import S
 from cache.reading import Fetched, Reading
 from cache.store import Cache
 from datacenters.attempts import Answer
-from datacenters.directory import Directory
+from datacenters.directory import WRITING_MODES, Directory, Mode
 from datacenters.forwarding import Forwarder
 from datacenters.position import NOWHERE, Position
 from datacenters.unanswered import DatacentersUnavailable
@@ -31,6 +31,8 @@ from routes.endpoint import Answered, CachedRead, Calendar, Reads, Source
 FROM_STANDBY_MAX_AGE_S = 0.0
 
 AWAY_REMEMBERED_S = 5.0
+# Without a word from etcd for longer, what another site wrote may be missing here, and answers say so.
+PURGES_SILENT_MAX_S = 2.0
 
 _encode = msgspec.json.Encoder().encode
 _STATUS_WORDS = {
@@ -76,6 +78,7 @@ class CachedReads:
         directory: Directory,
         *,
         denials_silent_for_s: Callable[[], float],
+        purges_silent_for_s: Callable[[], float],
         denial_silence_max_s: float,
         show_cache_status: bool,
         clock: Callable[[], float],
@@ -84,6 +87,7 @@ class CachedReads:
         self._forwarder = forwarder
         self._directory = directory
         self._denials_silent_for_s = denials_silent_for_s
+        self._purges_silent_for_s = purges_silent_for_s
         self._denial_silence_max_s = denial_silence_max_s
         self._show_cache_status = show_cache_status
         self._clock = clock
@@ -154,9 +158,17 @@ class CachedReads:
 
     @property
     def mode(self) -> str:
-        """The mode as this worker meets it: survival while no datacenter answers, else what is declared."""
+        """The mode as this worker meets it: survival while no datacenter answers, else what is declared.
+
+        Degraded as soon as purges may have been missed: what is in the cache may be older than it looks.
+        """
         away_s = self._clock() - self._away_at
-        return "survival" if 0 <= away_s < AWAY_REMEMBERED_S else self._directory.mode.value
+        if 0 <= away_s < AWAY_REMEMBERED_S:
+            return "survival"
+        declared = self._directory.mode
+        if declared in WRITING_MODES and self._purges_silent_for_s() > PURGES_SILENT_MAX_S:
+            declared = Mode.DEGRADED
+        return declared.value
 
     async def _ask(self, target: str, held_etag: str | None, not_before: Position) -> Answer:
         try:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from datacenters.record import Phase
+from gateway.reading import PURGES_SILENT_MAX_S, CachedReads
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.origin import Canned, refusal
 from tests.gateway.people import CLASSMATE, OTHER_PARENT, PARENT, PUPIL, TEACHER
@@ -249,6 +250,21 @@ async def test_a_warm_entry_is_not_shown_either_when_sign_outs_cannot_be_heard(m
     heard_s[0] = 1.5
     assert (await world.get(GRADES, PUPIL)).json()["slug"] == "denials-unavailable"
     assert (await world.get(TIMETABLE, PUPIL)).status_code == 200
+
+
+async def test_what_may_have_missed_a_purge_says_so(world: World) -> None:
+    await world.get(GRADES, PUPIL)
+    read = world.app._reads
+    silent_s = [PURGES_SILENT_MAX_S]
+    assert isinstance(read, CachedReads)
+    read._purges_silent_for_s = lambda: silent_s[0]  # etcd answers here: the silence is put in its mouth
+    assert (await world.get(GRADES, PUPIL)).headers["massar-mode"] == "normal"
+    silent_s[0] += 0.1
+    warm = await world.get(GRADES, PUPIL)
+    assert (warm.headers["cache-status"], warm.headers["massar-mode"]) == (
+        "massar; hit; detail=memory",
+        "degraded",
+    )
 
 
 async def test_the_calendar_is_asked_for_once_a_minute_at_most(world: World) -> None:
