@@ -228,7 +228,7 @@ def draw(seed: str, means: Means, *, only: Sequence[str] = ()) -> tuple[Strike, 
         if not open_to_choice:
             break
         kind = chance.choice(open_to_choice)
-        where = chance.choice(kind.where)
+        where = chance.choice(_places(kind, strikes))
         lasts_s = round(chance.uniform(*kind.lasts_s), 2)
         strikes.append(
             Strike(
@@ -258,8 +258,16 @@ def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:
         return False
     if any((one.members and kind.etcd) or (one.etcd and kind.members) for one in done):
         return False
-    if any(one.name == kind.name for one in done):
+    if any(one.name == kind.name for one in done) or not _places(kind, before):
         return False
+    if kind.filters and any(one.moves for one in done):
+        return False  # the site's own traffic bites it, and there may be none any more
     if kind.for_good and any(one.for_good for one in done):
         return False
     return not (kind.moves and any(one.moves for one in done))
+
+
+def _places(kind: Fault, before: Sequence[Strike]) -> tuple[str, ...]:
+    """Where it may strike: not at a site of which nothing is left."""
+    lost = {strike.where for strike in before if strike.name in {"kill site", "lose site"}}
+    return tuple(place for place in kind.where if place not in lost)

@@ -52,6 +52,20 @@ def test_a_country_can_go_on_after_them(seed: str, means: Means) -> None:
         assert not any(strike.for_good or strike.explains for strike in strikes[:-1])
 
 
+def test_nothing_strikes_a_site_of_which_nothing_is_left_nor_the_users_of_one_that_may_have_lost_its_role() -> (
+    None
+):
+    followed = 0
+    for seed in range(2_000):
+        for earlier, later in itertools.combinations(draw(str(seed), EVERYTHING), 2):
+            if earlier.name in {"kill site", "lose site"}:
+                followed += 1
+                assert later.where != earlier.where
+            if earlier.explains:
+                assert not later.name.startswith(("gray", "jitter", "lose packets"))
+    assert followed
+
+
 @given(seeds)
 def test_on_loopback_nothing_is_drawn_that_needs_more(seed: str) -> None:
     needs = {kind.name for kind in KINDS if kind.network or kind.machine or kind.volume}
