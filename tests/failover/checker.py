@@ -110,7 +110,7 @@ def check(operations: Sequence[Operation], *, elsewhere_s: float = ELSEWHERE_S) 
             *_invented(judged),
             *_out_of_order(judged),
             *_stale(judged, elsewhere_s),
-            *_went_back(judged),
+            *_went_back(judged, elsewhere_s),
             *_unread(judged),
         ]
     return [*found, *_split(operations)]
@@ -133,7 +133,8 @@ def _lost(judged: Judged) -> Iterator[Finding]:
             yield Finding(Wrong.LOST, other.key, sentence, (other.index, one.index))
     for read in judged.shown:
         held = holders.get(read.version) if read.version is not None else None
-        if held is not None and held.value not in read.seen:
+        # An earlier epoch may have shown what was done there, was never acknowledged and went away with it.
+        if held is not None and held.value not in read.seen and read.epoch >= held.epoch:
             sentence = f"{_named(held)} was acknowledged, and {', '.join(read.seen)} stands at its version"
             yield Finding(Wrong.LOST, held.key, sentence, (held.index, read.index))
 
@@ -226,26 +227,33 @@ def _stale(judged: Judged, elsewhere_s: float) -> Iterator[Finding]:
                 break
 
 
-def _went_back(judged: Judged) -> Iterator[Finding]:
-    """What a read has shown, a later one of the same resource at the same site shows too, or says that it is old.
+def _went_back(judged: Judged, elsewhere_s: float) -> Iterator[Finding]:
+    """What was acknowledged and a worker has shown, it shows to later readers of the same resource, or says it is old.
 
-    Between resources and sites this is promised only once the write is acknowledged: until then nothing is outdated.
-    What nobody was promised may go away with the epoch at which it was seen: a write that was done, never
-    acknowledged, and lost with its datacenter.
+    Until a write is acknowledged nothing is outdated by it, so that one answer may show it and the next may not; between
+    resources, workers and sites an acknowledged one is what `_stale` looks for.
+    A site that says that it cannot hear the active one (a label) may hear of a write through one reader's own request and
+    learn `elsewhere_s` later only that it had missed what outdates it.
     """
-    acknowledged = {one.value for one in judged.done}
-    for site, resource in {(read.site, read.resource) for read in judged.reads}:
-        reads = [read for read in judged.reads if (read.site, read.resource) == (site, resource)]
-        arriving = sorted(reads, key=lambda read: read.ended, reverse=True)
+    acknowledged = {one.value: one.ended for one in judged.done}
+
+    def shown_from(read: Operation) -> float:
+        return read.ended + (elsewhere_s if read.labelled else 0.0)
+
+    by_worker: defaultdict[tuple[str, str, str], list[Operation]] = defaultdict(list)
+    for read in judged.reads:
+        by_worker[read.site, read.worker, read.resource].append(read)
+    for reads in by_worker.values():
+        arriving = sorted(reads, key=shown_from, reverse=True)
         known: dict[str, Operation] = {}
         for read in (one for one in reads if not one.labelled):
-            while arriving and arriving[-1].ended < read.began:
+            while arriving and shown_from(arriving[-1]) < read.began:
                 earlier = arriving.pop()
                 known |= dict.fromkeys((value for value in earlier.seen if judged.by_value[value]), earlier)
             gone = (
                 earlier
                 for value, earlier in known.items()
-                if (value in acknowledged or earlier.epoch == read.epoch)
+                if acknowledged.get(value, math.inf) < read.began
                 and not judged.has(read, judged.by_value[value][0])
             )
             if (before := next(gone, None)) is not None:

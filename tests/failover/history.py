@@ -55,6 +55,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: float
     outcome: Outcome
     site: str = ""
+    worker: str = ""
+    """The gateway's process that answered, as the request's id names it."""
     epoch: int = 0
     mode: str = ""
     age_s: float | None = None

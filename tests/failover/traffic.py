@@ -69,6 +69,7 @@ class Answer(msgspec.Struct, frozen=True):
             "began": self.began,
             "ended": self.ended,
             "site": self.site,
+            "worker": self.headers.get("massar-request-id", "").partition("-")[0],
             "epoch": int(self.headers.get("massar-epoch", "0")),
             "mode": self.headers.get("massar-mode", ""),
             "age_s": float(age) if age else None,
