@@ -344,6 +344,8 @@ class Forwarder:
         switch = self._switch()
         if switch is None or answer.data_age_s is not None:
             return False
+        if self._directory.switching_over:
+            return False  # it was sealed just where the other one goes on: until that one serves, it shows the same
         ended_timeline, _ = switch
         return 0 < answer.position[0] <= ended_timeline
 

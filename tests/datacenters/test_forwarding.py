@@ -658,6 +658,21 @@ async def test_during_a_replay_only_what_was_taken_over_is_shown(at: World) -> N
         await at.read(not_before=(1, 600))
 
 
+@pytest.mark.parametrize("planned", [True, False])
+async def test_until_a_planned_switchover_has_ended_the_sealed_datacenter_is_still_read(
+    at: World, planned: bool
+) -> None:
+    await replaying(at)
+    await at.change(planned=planned)
+    await at.directory.refresh(within_s=2)
+    await at.marrakech.stop()
+    if planned:
+        assert (await at.read(not_before=(1, 490))).datacenter == "rabat"
+    else:
+        with pytest.raises(DatacentersUnavailable, match="left behind"):
+            await at.read(not_before=(1, 490))
+
+
 async def test_who_tells_the_age_of_his_data_is_no_active_datacenter(at: World) -> None:
     at.rabat.reply(Reply(headers={"Massar-Data-Age": "1"}))
     assert (await at.read()).from_standby
