@@ -268,6 +268,7 @@ def _allowed(kind: Fault, before: Sequence[Strike]) -> bool:
 
 
 def _places(kind: Fault, before: Sequence[Strike]) -> tuple[str, ...]:
-    """Where it may strike: not at a site of which nothing is left."""
-    lost = {strike.where for strike in before if strike.name in {"kill site", "lose site"}}
+    """Where it may strike: not at a site of which nothing is left, nor what was killed there."""
+    gone = {"kill site", "lose site", kind.name.replace("pause", "kill")}
+    lost = {strike.where for strike in before if strike.name in gone}
     return tuple(place for place in kind.where if place not in lost)

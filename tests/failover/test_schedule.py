@@ -61,6 +61,8 @@ def test_nothing_strikes_a_site_of_which_nothing_is_left_nor_the_users_of_one_th
             if earlier.name in {"kill site", "lose site"}:
                 followed += 1
                 assert later.where != earlier.where
+            if later.name.startswith("pause ") and earlier.name == later.name.replace("pause", "kill"):
+                assert later.where != earlier.where
             if earlier.explains:
                 assert not later.name.startswith(("gray", "jitter", "lose packets"))
     assert followed
