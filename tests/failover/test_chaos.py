@@ -24,9 +24,9 @@ LOST_AND_BACK = ["revive rabat", "kill site", "switchover to rabat"]
     ("fault", "noted", "epoch"),
     [
         ("kill site", ["kill site"], 2),
-        pytest.param("kill etcd", ["kill etcd"], 1, marks=pytest.mark.long),
-        pytest.param("switchover", THERE_AND_BACK, 3, marks=pytest.mark.long),
-        pytest.param("failback", LOST_AND_BACK, 3, marks=pytest.mark.long),
+        ("kill etcd", ["kill etcd"], 1),
+        ("switchover", THERE_AND_BACK, 3),
+        ("failback", LOST_AND_BACK, 3),
     ],
 )
 async def test_nothing_acknowledged_is_lost_doubled_or_split(
