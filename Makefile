@@ -43,7 +43,7 @@ sandbox: setup  ## a real three-site country in .sandbox/ (addresses in ready.js
 	$(BIN)/massar sandbox --ready-file .sandbox/ready.json
 
 test: setup  ## the whole suite, real servers included
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 chaos: setup  ## seeded faults against whole countries, each judged: make chaos SEED=7 RUNS=20 (root, iproute2, etcd-server)
 	$(BIN)/python -m tests.failover --seed $(SEED) --runs $(RUNS) $(CHAOS)

@@ -12,18 +12,6 @@ from sandbox import etcd, ports, postgres, postgres_home, valkey
 from tests.countries import RunningCountry, running_country
 
 
-# Whole countries and real time: side by side these would slow each other down, and strike the same network.
-ONE_AFTER_THE_OTHER = frozenset({"conformance", "datacenters", "failover", "journeys", "sandbox"})
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those into one group, which `make test` gives to one of its two processes."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).parts[0] in ONE_AFTER_THE_OTHER:
-            item.add_marker(pytest.mark.xdist_group("one after the other"))
-
-
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the session's servers write what they say."""
