@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from datacenters.directory import ETCD_SILENT_MAX_S
 from datacenters.record import Phase
 from sandbox.phone import Phone
 from tests.journeys.breaking import (
@@ -72,6 +73,9 @@ async def test_while_the_majority_is_silent_reads_go_on_and_writes_say_so(
                 degraded_s[line.site] = time.monotonic() - at
             for line in (rabat, marrakech):
                 await _reads_go_on(broken, line, active="Rabat", epoch=1)
+            # What may be old says so before writes are no longer tried.
+            await eventually(lambda: time.monotonic() - at > ETCD_SILENT_MAX_S, within_s=DEGRADED_WITHIN_S)
+            for line in (rabat, marrakech):
                 await _writes_are_refused(marks, line, phones)
             await _commands_say_so(broken)
         began = time.monotonic()
@@ -142,6 +146,7 @@ async def test_with_the_majority_killed_reads_go_on_and_routing_stays(
         await eventually(partial(_mode_is, line, "degraded"), within_s=DEGRADED_WITHIN_S + SLACK_S)
         print(f"\nmajority killed: degraded after {time.monotonic() - at:.2f} s")
         await _reads_go_on(broken, line, active="Marrakech", epoch=2)
+        await eventually(lambda: time.monotonic() - at > ETCD_SILENT_MAX_S, within_s=DEGRADED_WITHIN_S)
         await _writes_are_refused(marks, line, phones)
     await _commands_say_so(broken)
 
