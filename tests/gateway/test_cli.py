@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -90,3 +92,22 @@ def test_it_ends_with_its_parent_on_request(run: Run, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MASSAR_DIE_WITH_PARENT", "1")
     run("gateway")
     assert tied == [True]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["dc", "--help"], 0), (["dc", "nonsense"], 2), (["explain", "x", "--log", "/dev/null"], 1)],
+)
+def test_a_command_that_asks_ends_at_once_with_its_code_whatever_is_still_under_way(
+    words: list[str], code: int
+) -> None:
+    program = (
+        "import sys, threading\n"
+        "from gateway.cli import run\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        f"sys.argv = ['massar', *{words!r}]\n"
+        "run()\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=False)
+    assert told.returncode == code, told.stderr
+    assert told.stdout + told.stderr
