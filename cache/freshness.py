@@ -51,8 +51,11 @@ class Epochs(msgspec.Struct, frozen=True):
         """Whether the entry belongs to the history that the current epoch continues.
 
         One epoch back without a known switch is trusted, because nothing yet says which tail was lost (and an
-        aborted claim loses none); further back it is not.
+        aborted claim loses none); further back it is not. A datacenter that lost its role names the new epoch as soon
+        as it hears of it: what stands beyond the switch on the timeline that ended there is nobody's, whatever it says.
         """
+        if any(entry.position[0] == end[0] and entry.position > end for end in self.switches.values()):
+            return False
         if entry.epoch >= self.current:
             return True
         switch = self.switches.get(entry.epoch)

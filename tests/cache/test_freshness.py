@@ -104,6 +104,14 @@ def test_two_epochs_back_below_its_own_switch_is_trusted() -> None:
     assert not epochs.trust(entry(epoch=1, position=(1, 501)))
 
 
+def test_beyond_the_switch_nothing_of_the_ended_timeline_is_trusted_whatever_epoch_it_names() -> None:
+    epochs = Epochs(current=1).moved(2, (1, 500))
+    assert epochs.trust(entry(epoch=2, position=(1, 500)))
+    assert not epochs.trust(entry(epoch=2, position=(1, 501)))
+    assert epochs.trust(entry(epoch=2, position=(2, 501)))
+    assert not epochs.moved(3, (2, 700)).trust(entry(epoch=3, position=(1, 501)))
+
+
 def test_an_epoch_not_heard_of_yet_is_trusted() -> None:
     assert Epochs(current=1).trust(entry(epoch=2))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -51,8 +51,9 @@ class Finding(msgspec.Struct, frozen=True):
 class Judged:
     """One entity's operations, sorted for the checks."""
 
-    def __init__(self, entity: str, operations: Sequence[Operation]) -> None:
+    def __init__(self, entity: str, operations: Sequence[Operation], *, begins: Mapping[int, float]) -> None:
         self.entity = entity
+        self._begins = begins
         self.appends = [one for one in operations if one.kind is Kind.APPEND]
         self.reads = sorted(
             (one for one in operations if one.kind is Kind.READ and one.outcome is Outcome.OK),
@@ -85,6 +86,14 @@ class Judged:
             return append.value in read.seen
         return seen > append.version or (seen == append.version and append.value in read.seen)
 
+    def epoch_shown(self, read: Operation) -> int:
+        """Whose history a read shows at least: an epoch that has acknowledged nothing yet has none of its own.
+
+        From its claim to its activation the datacenter of the epoch before is read, and named by the new one.
+        """
+        own = (epoch for epoch, began in self._begins.items() if epoch <= read.epoch and began <= read.ended)
+        return max(own, default=0)
+
     def version(self, read: Operation) -> int | None:
         """The version of a cell that a read shows, also where only the value was told."""
         if read.version is not None or not read.seen:
@@ -101,8 +110,9 @@ def check(operations: Sequence[Operation], *, elsewhere_s: float = ELSEWHERE_S) 
         if one.entity:
             by_entity[one.entity].append(one)
     found: list[Finding] = []
+    begins = _begins(operations)
     for entity, own in by_entity.items():
-        judged = Judged(entity, own)
+        judged = Judged(entity, own, begins=begins)
         found += [
             *_lost(judged),
             *_doubled(judged),
@@ -114,6 +124,15 @@ def check(operations: Sequence[Operation], *, elsewhere_s: float = ELSEWHERE_S) 
             *_unread(judged),
         ]
     return [*found, *_split(operations)]
+
+
+def _begins(operations: Sequence[Operation]) -> dict[int, float]:
+    """When the first write that each epoch acknowledged was sent."""
+    begins: dict[int, float] = {}
+    for one in operations:
+        if one.kind is Kind.APPEND and one.outcome is Outcome.OK:
+            begins[one.epoch] = min(one.began, begins.get(one.epoch, one.began))
+    return begins
 
 
 def _lost(judged: Judged) -> Iterator[Finding]:
@@ -134,7 +153,7 @@ def _lost(judged: Judged) -> Iterator[Finding]:
     for read in judged.shown:
         held = holders.get(read.version) if read.version is not None else None
         # An earlier epoch may have shown what was done there, was never acknowledged and went away with it.
-        if held is not None and held.value not in read.seen and read.epoch >= held.epoch:
+        if held is not None and held.value not in read.seen and judged.epoch_shown(read) >= held.epoch:
             sentence = f"{_named(held)} was acknowledged, and {', '.join(read.seen)} stands at its version"
             yield Finding(Wrong.LOST, held.key, sentence, (held.index, read.index))
 
