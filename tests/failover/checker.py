@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -51,9 +51,8 @@ class Finding(msgspec.Struct, frozen=True):
 class Judged:
     """One entity's operations, sorted for the checks."""
 
-    def __init__(self, entity: str, operations: Sequence[Operation], *, begins: Mapping[int, float]) -> None:
+    def __init__(self, entity: str, operations: Sequence[Operation]) -> None:
         self.entity = entity
-        self._begins = begins
         self.appends = [one for one in operations if one.kind is Kind.APPEND]
         self.reads = sorted(
             (one for one in operations if one.kind is Kind.READ and one.outcome is Outcome.OK),
@@ -86,14 +85,6 @@ class Judged:
             return append.value in read.seen
         return seen > append.version or (seen == append.version and append.value in read.seen)
 
-    def epoch_shown(self, read: Operation) -> int:
-        """Whose history a read shows at least: an epoch that has acknowledged nothing yet has none of its own.
-
-        From its claim to its activation the datacenter of the epoch before is read, and named by the new one.
-        """
-        own = (epoch for epoch, began in self._begins.items() if epoch <= read.epoch and began <= read.ended)
-        return max(own, default=0)
-
     def version(self, read: Operation) -> int | None:
         """The version of a cell that a read shows, also where only the value was told."""
         if read.version is not None or not read.seen:
@@ -110,9 +101,8 @@ def check(operations: Sequence[Operation], *, elsewhere_s: float = ELSEWHERE_S) 
         if one.entity:
             by_entity[one.entity].append(one)
     found: list[Finding] = []
-    begins = _begins(operations)
     for entity, own in by_entity.items():
-        judged = Judged(entity, own, begins=begins)
+        judged = Judged(entity, own)
         found += [
             *_lost(judged),
             *_doubled(judged),
@@ -124,15 +114,6 @@ def check(operations: Sequence[Operation], *, elsewhere_s: float = ELSEWHERE_S) 
             *_unread(judged),
         ]
     return [*found, *_split(operations)]
-
-
-def _begins(operations: Sequence[Operation]) -> dict[int, float]:
-    """When the first write that each epoch acknowledged was sent."""
-    begins: dict[int, float] = {}
-    for one in operations:
-        if one.kind is Kind.APPEND and one.outcome is Outcome.OK:
-            begins[one.epoch] = min(one.began, begins.get(one.epoch, one.began))
-    return begins
 
 
 def _lost(judged: Judged) -> Iterator[Finding]:
@@ -150,12 +131,6 @@ def _lost(judged: Judged) -> Iterator[Finding]:
         if other is not one:
             sentence = f"{_named(one)} and {_named(other)} were both acknowledged as the same version"
             yield Finding(Wrong.LOST, other.key, sentence, (other.index, one.index))
-    for read in judged.shown:
-        held = holders.get(read.version) if read.version is not None else None
-        # An earlier epoch may have shown what was done there, was never acknowledged and went away with it.
-        if held is not None and held.value not in read.seen and judged.epoch_shown(read) >= held.epoch:
-            sentence = f"{_named(held)} was acknowledged, and {', '.join(read.seen)} stands at its version"
-            yield Finding(Wrong.LOST, held.key, sentence, (held.index, read.index))
 
 
 def _doubled(judged: Judged) -> Iterator[Finding]:

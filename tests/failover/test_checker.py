@@ -266,9 +266,11 @@ def test_what_another_site_wrote_a_moment_ago_need_not_be_known_yet() -> None:
     assert of(check([one, replace(read, site="rabat")], elsewhere_s=2.0), Wrong.STALE) == {"k"}
 
 
-@pytest.mark.parametrize(("epoch", "begun_at", "found"), [(1, 1.5, set()), (2, 2.5, set()), (2, 1.5, {"l"})])
-def test_what_nobody_was_promised_may_be_shown_and_go_away_with_its_epoch_and_not_once_the_next_has_begun(
-    epoch: int, begun_at: float, found: set[str]
+@pytest.mark.parametrize(
+    ("at_s", "mode", "found"), [(2.0, "", set()), (12.0, "degraded", set()), (12.0, "", {"l"})]
+)
+def test_what_nobody_was_promised_may_be_shown_and_go_away_until_another_is_acknowledged_or_with_a_label(
+    at_s: float, mode: str, found: set[str]
 ) -> None:
     facts: dict[str, Any] = {"process": 1, "kind": Kind.APPEND, "entity": CELL, "version": 2}
     gone = Operation(
@@ -277,10 +279,11 @@ def test_what_nobody_was_promised_may_be_shown_and_go_away_with_its_epoch_and_no
     instead = replace(gone, index=1, began=3.0, outcome=Outcome.OK, key="l", value="11.00", site="marrakech")
     instead = replace(instead, epoch=2, answer="2")
     read = replace(gone, index=2, kind=Kind.READ, outcome=Outcome.OK, key="", value="", seen=("10.00",))
-    read = replace(read, process=2, began=2.0, ended=2.1, epoch=epoch)
-    end = replace(read, index=3, kind=Kind.FINAL, began=20.0, ended=20.0, epoch=2, seen=("11.00",))
-    first = replace(instead, index=4, began=begun_at, entity="mark/other/1", key="m", value="12.00")
-    assert of(check([gone, instead, read, end, first]), Wrong.LOST) == found
+    read = replace(read, process=2, began=at_s, ended=at_s + 0.1, epoch=1, mode=mode)
+    end = replace(read, index=3, kind=Kind.FINAL, began=20.0, ended=20.0, epoch=2, mode="", seen=("11.00",))
+    judged = check([gone, instead, read, end])
+    assert of(judged, Wrong.STALE) == found
+    assert of(judged, Wrong.LOST) == set()
 
 
 @pytest.mark.parametrize(
