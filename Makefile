@@ -8,7 +8,7 @@ PYTHON ?= python3
 SEED ?= 1
 RUNS ?= 3
 CHAOS ?=
-# What `make bench` measures: nothing is warm-read and journal; site-loss and switchover need root (network namespaces).
+# What `make bench` measures: nothing is warm-read and journal; valkey-reads; site-loss and switchover need root (network namespaces).
 BENCH ?=
 BIN := .venv/bin
 STAMP := .venv/.installed

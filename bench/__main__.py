@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import failover_figures, journal_price, warm_read
+from bench import failover_figures, journal_price, valkey_reads, warm_read
 from bench.client import Unexpected
 from bench.workers import Unwatched
 from sandbox.network import PHONES, Network, NoNetwork
@@ -62,6 +62,15 @@ def journal_command(pairs: int = 12, seconds: int = 2) -> None:
     """The journal's price: latency and throughput of a write with and without it."""
     result = _measured(journal_price.run(pairs=pairs, seconds=seconds))
     _keep("journal_price", result, journal_price.table(result))
+
+
+@main.command("valkey-reads")
+@_pairs
+@_seconds
+def valkey_reads_command(pairs: int = 12, seconds: int = 2) -> None:
+    """Reads of Valkey: over the worker's shared connection, and over redis-py's pool."""
+    result = _measured(valkey_reads.run(pairs=pairs, seconds=seconds))
+    _keep("valkey_reads", result, valkey_reads.table(result))
 
 
 @main.command("site-loss")

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from cache import entries
+from cache.bounded_valkey import CacheUnavailable
 from cache.cache_key import CacheKey
 from cache.entries import Entry, EntryBroken
 from cache.reading import Event
 from cache.sealing import SealBroken, Sealer
-from cache.valkey import CacheUnavailable, Put, ValkeyTier, order
+from cache.valkey import Put, ValkeyTier, order
 
 ERRANDS_MAX = 256
 

@@ -59,7 +59,9 @@ NEVER_ESCAPE = {
 WITHOUT_SLUG = {
     "cache.entries.EntryBroken": "a miss",
     "cache.sealing.SealBroken": "a miss",
-    "cache.valkey.CacheUnavailable": "a miss",
+    "cache.bounded_valkey.CacheUnavailable": "a miss",
+    "cache.connection.ConnectionLost": "a miss",
+    "cache.connection.LoginRefused": "a miss",
     "datacenters.attempts.Failed": "the forwarder says what it means",
     "datacenters.attempts.StaleEpoch": "the forwarder reads the record again",
     "datacenters.feeds._Behind": "the feed lists again",

@@ -192,8 +192,9 @@ class Interleavings(RuleBasedStateMachine):
         rounds = 0
         while rounds < 3:
             await asyncio.sleep(0)
-            pools = [worker.tier._client.connection_pool for worker in self.workers]
-            rounds = 0 if any(pool._in_use_connections for pool in pools) else rounds + 1
+            lines = [line for worker in self.workers for line in worker.tier._valkey._lines.values()]
+            busy = any(line._dialling or (line._connection and line._connection._waiting) for line in lines)
+            rounds = 0 if busy else rounds + 1
 
     def teardown(self) -> None:
         async def end() -> None:

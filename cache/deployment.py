@@ -1,0 +1,224 @@
+"""Which Valkey to ask: one by itself, the one that Sentinels call the primary, or the node of a cluster that has the name.
+
+Invariant: pure but for the connections that `find` is given a way to make; what it learns is forgotten as soon as it
+proves wrong. Sources: Sentinel client guidelines, cluster specification (MOVED, ASK) of Valkey.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+import msgspec
+from redis.crc import key_slot
+
+from cache.connection import Address, Command, ConnectionLost, Login, LoginRefused, Refused
+
+PORT, SENTINEL_PORT = 6379, 26379
+# Of a URL, and of a cluster's nodes that are asked where slots are before an answer is given up.
+HOSTS_MAX = 16
+NODES_ASKED_MAX = 3
+
+# Asks one address, logged in so, once: the replies. Raises ConnectionLost, LoginRefused, TimeoutError.
+Inquire = Callable[[Address, Login, Sequence[Command]], Awaitable[list[Any]]]
+
+
+class Deployment(Protocol):
+    """Where names are kept."""
+
+    login: Login
+    # Whether names may be kept in different places, so that one command takes names of one place alone.
+    parted: bool
+
+    def address(self, name: bytes, /) -> Address | None:
+        """Where a name is kept, None when that is to be found first."""
+
+    async def find(self, inquire: Inquire, /) -> None:
+        """Learn where names are kept. Raises `ConnectionLost` when nobody says."""
+
+    def lost(self, address: Address, /) -> None:
+        """Nobody answers there any more."""
+
+    def refused(self, name: bytes, there: Address, refused: Refused, /) -> Address | None:
+        """Where to ask instead for a name that was refused there; None when it was no matter of where."""
+
+
+class Alone:
+    """One Valkey at one address."""
+
+    parted = False
+
+    def __init__(self, address: Address, login: Login) -> None:
+        self._address = address
+        self.login = login
+
+    def address(self, _name: bytes) -> Address | None:
+        """The one address."""
+        return self._address
+
+    async def find(self, _inquire: Inquire) -> None:
+        """Nothing to learn."""
+
+    def lost(self, _address: Address) -> None:
+        """It stays where it is."""
+
+    def refused(self, _name: bytes, _there: Address, _refused: Refused) -> Address | None:
+        """There is no other place."""
+        return None
+
+
+class Sentinels:
+    """The primary of `service`, as one of its Sentinels calls it; whoever is asked has to call himself that, too."""
+
+    parted = False
+
+    def __init__(self, hosts: Sequence[Address], service: str, login: Login, sentinel_login: Login) -> None:
+        self._hosts = list(hosts)
+        self._service = service
+        self._sentinel_login = sentinel_login
+        self._primary: Address | None = None
+        self.login = msgspec.structs.replace(login, of_primary=True)
+
+    def address(self, _name: bytes) -> Address | None:
+        """The primary, where it is known."""
+        return self._primary
+
+    async def find(self, inquire: Inquire) -> None:
+        """Ask the Sentinels, the one that answered last first. Raises `ConnectionLost`."""
+        question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+        for place, host in enumerate(tuple(self._hosts)):
+            try:
+                (found,) = await inquire(host, self._sentinel_login, [question])
+            except (ConnectionLost, LoginRefused, TimeoutError):
+                continue
+            if isinstance(found, list) and len(found) == 2:
+                self._hosts.insert(0, self._hosts.pop(place))
+                self._primary = Address(found[0].decode(), int(found[1]))
+                return
+        raise ConnectionLost("no Sentinel says who the primary is")
+
+    def lost(self, address: Address) -> None:
+        """The Sentinels are to be asked again."""
+        if address == self._primary:
+            self._primary = None
+
+    def refused(self, _name: bytes, there: Address, refused: Refused) -> Address | None:
+        """Who is a replica by now takes no writes."""
+        if refused.code == "READONLY":
+            self.lost(there)
+        return None
+
+
+class Cluster:
+    """Nodes that have some of all slots each."""
+
+    parted = True
+
+    def __init__(self, seeds: Sequence[Address], login: Login) -> None:
+        self._seeds = tuple(seeds)
+        self._slots: dict[int, Address] = {}
+        self.login = login
+
+    def address(self, name: bytes) -> Address | None:
+        """The node that has the name's slot, where it is known."""
+        return self._slots.get(key_slot(name))
+
+    async def find(self, inquire: Inquire) -> None:
+        """Learn all slots from one node, a known one first. Raises `ConnectionLost`."""
+        known = list(dict.fromkeys(self._slots.values()))[:NODES_ASKED_MAX]
+        for node in dict.fromkeys([*known, *self._seeds]):
+            try:
+                (told,) = await inquire(node, self.login, [("CLUSTER", "SLOTS")])
+            except (ConnectionLost, LoginRefused, TimeoutError):
+                continue
+            if isinstance(told, list) and told:
+                self._slots = {
+                    slot: Address(primary[0].decode() or node.host, int(primary[1]))
+                    for first, last, primary, *_ in told
+                    for slot in range(first, last + 1)
+                }
+                return
+        raise ConnectionLost("no node says where the slots are")
+
+    def lost(self, address: Address) -> None:
+        """Its slots are to be looked for again: a replica of it may have them by now."""
+        self._slots = {slot: node for slot, node in self._slots.items() if node != address}
+
+    def refused(self, name: bytes, there: Address, refused: Refused) -> Address | None:
+        """Where MOVED or ASK points; only the first is for good."""
+        words = refused.text.split()
+        if words[0] not in {"MOVED", "ASK"} or len(words) != 3:
+            return None
+        host, _, port = words[2].rpartition(":")
+        if not port.isdigit():
+            return None
+        node = Address(host or there.host, int(port))
+        if words[0] == "MOVED":
+            self._slots[key_slot(name)] = node
+        return node
+
+
+def deployment_at(url: str) -> Deployment:
+    """The deployment that a URL names. Raises ValueError, without the URL's password.
+
+    `redis://` (`rediss://` under TLS) `[user:password@]host[:port][/database]`; `unix://[user:password@]/path`;
+    `redis+sentinel://[user:password@]host[:port],…/service[/database][?sentinel_password=…]`;
+    `redis+cluster://[user:password@]host[:port],…`; with `valkey` for `redis` as well. `?ssl_ca_certs=FILE` names who
+    signs their certificates.
+    """
+    parts = urlsplit(url)
+    scheme, _, kind = parts.scheme.partition("+")
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if scheme not in {"redis", "rediss", "valkey", "valkeys", "unix"} or kind not in {
+        "",
+        "sentinel",
+        "cluster",
+    }:
+        raise ValueError(
+            "a Valkey URL begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+        )
+    path = [unquote(piece) for piece in parts.path.split("/") if piece]
+    database = path[-1] if path and (kind == "" or len(path) > 1) else options.get("db", "0")
+    if scheme == "unix":
+        return Alone(Address(path=unquote(parts.path)), _login(parts, options.get("db", "0"), None))
+    tls = (
+        ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+        if scheme in {"rediss", "valkeys"}
+        else None
+    )
+    login = _login(parts, database, tls)
+    hosts = _hosts(parts, SENTINEL_PORT if kind == "sentinel" else PORT)
+    if kind == "cluster":
+        return Cluster(hosts, login)
+    if kind == "sentinel":
+        if not path:
+            raise ValueError("redis+sentinel:// needs the name of the service as its path")
+        own = Login(options.get("sentinel_username"), options.get("sentinel_password"), tls=tls)
+        return Sentinels(hosts, path[0], login, own)
+    if len(hosts) > 1:
+        raise ValueError("several hosts need redis+sentinel:// or redis+cluster://")
+    return Alone(hosts[0], login)
+
+
+def _login(parts: SplitResult, database: str, tls: ssl.SSLContext | None) -> Login:
+    if not database.isdigit():
+        raise ValueError("the database of a Valkey URL is a number")
+    user = unquote(parts.username) if parts.username else None
+    password = unquote(parts.password) if parts.password else None
+    return Login(user, password, int(database), tls)
+
+
+def _hosts(parts: SplitResult, port: int) -> list[Address]:
+    named = parts.netloc.rpartition("@")[2].split(",")
+    if len(named) > HOSTS_MAX:
+        raise ValueError(f"a Valkey URL names at most {HOSTS_MAX} hosts")
+    found = []
+    for one in named:
+        try:
+            host = urlsplit(f"//{one}")
+            found.append(Address(host.hostname or "localhost", host.port or port))
+        except ValueError:
+            raise ValueError("a host of the Valkey URL is no host[:port]") from None
+    return found
