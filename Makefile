@@ -1,6 +1,6 @@
 # Everything a developer does. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sandbox test test-long chaos check fix openapi bench lock clean
+.PHONY: help setup demo sandbox test test-long chaos conformance check fix openapi bench lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ PYTHON ?= python3
 SEED ?= 1
 RUNS ?= 3
 CHAOS ?=
-# What `make bench` measures: nothing is warm-read and journal; valkey-reads; site-loss and switchover need root (network namespaces).
+# What `make bench` measures: nothing is warm-read and journal; also valkey-reads, and as root site-loss and switchover.
 BENCH ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -19,7 +19,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-
 DOCUMENTS = $(wildcard openapi/*.json openapi/*.yaml)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## .venv with exactly what the hashed lock files say (does nothing when it is there)
 
@@ -50,6 +50,9 @@ chaos: setup  ## seeded faults against whole countries, each judged: make chaos 
 
 test-long: setup  ## the tests that take minutes more: bugs planted into the real parts, crashes at each step of a return
 	$(BIN)/python -m pytest -m long
+
+conformance: setup  ## the public HTTP cache suite against `python -m cache`, compared with the committed result (node, npm)
+	$(BIN)/python -m tests.conformance.public_suite
 
 check: setup  ## lint, types, architecture, generated documents up to date, OpenAPI valid
 	$(BIN)/ruff check .

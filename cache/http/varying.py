@@ -1,0 +1,98 @@
+"""Which stored response a request selects (RFC 9111 §4.1).
+
+Invariant: pure; a field value is normalised only in ways that its own definition calls equal, and what is not
+understood is compared as it came, whitespace around commas aside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from cache.http.fields import Fields, http_date, members, tokens, trimmed
+from cache.http.messages import Request, Stored
+
+ANYTHING = "*"
+_WEIGHTED = frozenset({"accept", "accept-language", "accept-encoding", "accept-charset"})
+_LANGUAGE = "accept-language"
+_PART = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*"?)+')
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+
+def selecting_values(vary: Fields, request: Fields) -> tuple[tuple[str, str | None], ...] | None:
+    """The request's normalised values of the fields that Vary names; None when no later request can match."""
+    names = tokens(vary.get("vary"))
+    if ANYTHING in names:
+        return None
+    return tuple((name, normalised(name, _presented(name, request))) for name in sorted(names))
+
+
+def normalised(name: str, value: str | None) -> str | None:
+    """A value in one form of all that mean the same."""
+    if value is None:
+        return None
+    if name in _WEIGHTED:
+        weighted = sorted(_weighted(members(value)), reverse=True)
+        return ",".join(f"{weight:g} {member}" for weight, member in weighted)
+    return trimmed(value)
+
+
+def selects(stored: Stored, request: Fields) -> bool:
+    """Whether the request's own values are the ones that this response was selected by."""
+    return all(
+        normalised(name, presented) == value or _wished_language(name, presented, stored.fields)
+        for name, value, presented in (
+            (name, value, _presented(name, request)) for name, value in stored.selecting
+        )
+    )
+
+
+def newest_first(stored: Iterable[Stored]) -> list[Stored]:
+    """In order of preference where several match: by Date, and of one second the last to come."""
+    return sorted(stored, key=lambda one: (_dated(one), one.received_at), reverse=True)
+
+
+def matching(stored: Sequence[Stored], request: Request) -> list[Stored]:
+    """Those of one target that the request selects, the preferred one first.
+
+    One that varies goes before one that does not: a default answer often forgets to say that it does (§4.1).
+    """
+    selected = newest_first(one for one in stored if selects(one, request.fields))
+    return sorted(selected, key=lambda one: not one.selecting)
+
+
+def _presented(name: str, request: Fields) -> str | None:
+    """The value that the origin gets to see: what Connection names goes no further (RFC 9110 §7.6.1)."""
+    return None if name in tokens(request.get("connection")) else request.get(name)
+
+
+def _dated(stored: Stored) -> float:
+    date = http_date(stored.fields.get("date"), stored.received_at)
+    return stored.received_at if date is None else float(date)
+
+
+def _weighted(found: Iterable[str]) -> list[tuple[float, str]]:
+    """Each member's weight and itself, lower-case but for its parameters' values (RFC 9110 §5.6.6, §12.4.2)."""
+    weighted = []
+    for member in found:
+        what, _, parameters = member.partition(";")
+        weight: float | None = None
+        kept = [what.strip(" \t").lower()]
+        for parameter in _PART.findall(parameters):
+            name, equals, value = parameter.strip(" \t").partition("=")
+            if weight is None and name.lower() == "q" and _WEIGHT.fullmatch(value):
+                weight = float(value)
+            else:
+                kept.append(name.lower() + equals + value)
+        weighted.append((1.0 if weight is None else weight, ";".join(kept)))
+    return weighted
+
+
+def _wished_language(name: str, value: str | None, stored: Fields) -> bool:
+    """Whether it is in the one language that the request wants most: no selection could come out better."""
+    languages = list(members(stored.get("content-language")))
+    if name != _LANGUAGE or len(languages) != 1 or value is None:
+        return False
+    weighted = sorted(_weighted(members(value)), reverse=True)
+    best = [language for weight, language in weighted if weight > 0 and weight == weighted[0][0]]
+    return best == [languages[0].lower()]

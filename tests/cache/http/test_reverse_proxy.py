@@ -1,0 +1,70 @@
+"""Whatever a request calls itself, its target is the origin's; the rest is in test_proxy.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cache.http.age import Manner
+from cache.http.fetching import Fetcher
+from cache.http.proxy import CachingProxy
+from cache.http.reverse_proxy import ReverseProxy
+from cache.http.shelf import MemoryShelf
+from tests.cache.http.origin import Client, Origin, running_origin
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as made:
+        yield made
+
+
+@pytest.fixture
+async def there(origin: Origin) -> AsyncIterator[ReverseProxy]:
+    proxy = CachingProxy(MemoryShelf(bytes_max=1_000_000), manner=Manner(), fetcher=Fetcher())
+    made = ReverseProxy(origin.url + "/", proxy)
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.parametrize("path", ["/page?a=1&a=2", "/page?a=2&a=1", "/page?", "/%7Epage", "/a//b;c...d"])
+async def test_path_and_query_go_on_byte_for_byte(path: str, origin: Origin, there: ReverseProxy) -> None:
+    for plain in ("/page", "/%7Epage", "/a//b;c...d"):
+        origin.says(plain, b"page", cache_control="max-age=60")
+    await Client(there).ask(path)
+    assert [one.path for one in origin.asked] == [path.removesuffix("?")]
+
+
+async def test_the_query_as_it_is_written_is_part_of_the_name(origin: Origin, there: ReverseProxy) -> None:
+    origin.says("/page", b"page", cache_control="max-age=60")
+    for query in ("a=1", "a=2", "a=1&a=2", "a=2&a=1", "A=1"):
+        await Client(there).ask(f"/page?{query}")
+    assert len(origin.asked) == 5
+
+
+async def test_another_host_is_no_other_page(origin: Origin, there: ReverseProxy) -> None:
+    origin.says("/page", b"page", cache_control="max-age=60")
+    for host in ("one.example", "other.example"):
+        await Client(there).ask("/page", host=host)
+    assert [one.fields.get("host") for one in origin.asked] == [origin.url.removeprefix("http://")]
+
+
+async def test_bytes_beyond_ascii_stay_the_bytes_they_are(origin: Origin, there: ReverseProxy) -> None:
+    origin.says("/%D8%A7", b"page")
+    assert (await Client(there).ask("/\u0627?\u0627")).status == 200
+    assert origin.asked[0].path == "/%D8%A7?%D8%A7"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("*", "page", "/..", "/a/../b", "/a/%2e%2E/b", "/a/.%2e", "/a/./b", "/a\\..\\b", "/a/%2E"),
+        *("/a%2f..%2Fb", "/a/..%5cb", "/a%5C%2e%2e", "/a/..;/b", "/a/..;x=1/b", "/a/.%3Bb"),
+    ],
+)
+async def test_path_confusion_what_could_be_read_as_another_path_is_refused(
+    path: str, origin: Origin, there: ReverseProxy
+) -> None:
+    assert (await Client(there).ask(path)).status == 400
+    assert origin.asked == []
