@@ -48,6 +48,7 @@ from gateway.metrics import Metrics
 from gateway.rate_limit import RateLimit
 from gateway.reading import CachedReads
 from gateway.relations import Relations
+from gateway.school_sites import build_school_sites
 from gateway.settings import Settings
 from gateway.signing_in import Deny, SigningIn
 from gateway.trail import NotingForwarder
@@ -127,9 +128,12 @@ def create_app(
     }
     signing_in = _signing_in(auth, datacenters, accounts, clock)
     rate_limit = RateLimit(per_s=settings.rate_per_s, burst=settings.rate_burst)
+    school_sites = build_school_sites(settings, metrics, clock=clock, monotonic=monotonic)
 
     async def stop() -> None:
         await feeds.stop()
+        if school_sites is not None:
+            await school_sites.aclose()
         await writes.aclose()
         await cache.aclose()
         await datacenters.journal.aclose()
@@ -167,6 +171,7 @@ def create_app(
         access_log=access_log,
         clock=clock,
         monotonic=monotonic,
+        school_sites=school_sites,
     )
 
 

@@ -13,7 +13,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from auth.access import allow
 from auth.principal import Relation, Role
@@ -23,6 +23,7 @@ from cache.reading import Event
 from datacenters.directory import Directory
 from datacenters.position import parse
 from gateway import trail
+from gateway.answering import Answering
 from gateway.hot_routes import HotRoutes
 from gateway.logs import AccessLog
 from gateway.metrics import Metrics
@@ -33,6 +34,9 @@ from gateway.settings import Settings
 from routes.answers import PERSONAL, VARY, etag_matches
 from routes.endpoint import OUTCOME_KEY, Endpoint, parse_query, path_names_something, resolve
 from routes.problems import language_of, render
+
+if TYPE_CHECKING:
+    from gateway.school_sites import SchoolSites
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -70,8 +74,10 @@ class Edge:
         access_log: AccessLog,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        school_sites: SchoolSites | None = None,
     ) -> None:
         self._inner = inner
+        self._school_sites = school_sites
         self._settings = settings
         self._hot_routes = hot_routes
         self._verified = verified
@@ -95,12 +101,14 @@ class Edge:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        warm = self._warm(scope)
-        if warm is not None:
+        inner = self._inner
+        if self._school_sites is not None and self._school_sites.are_asked(scope):
+            inner = self._school_sites
+        elif (warm := self._warm(scope)) is not None:
             await send(warm[0])
             await send(warm[1])
             return
-        await self._through(scope, receive, send)
+        await self._through(scope, receive, send, inner)
 
     def _warm(self, scope: Scope) -> tuple[Message, Message] | None:
         """The two messages of a warm hit, or None when the request must go through the router."""
@@ -175,12 +183,7 @@ class Edge:
         elif method == "HEAD":
             body = _EMPTY
         epoch = self._directory.epoch
-        headers = [
-            *prepared.headers[status],
-            (b"massar-request-id", request_id),
-            (b"massar-epoch", b"%d" % epoch),
-            (b"massar-mode", self._reads.mode.encode()),
-        ]
+        headers = [*prepared.headers[status], (b"massar-request-id", request_id), *self._standing()]
         if self._settings.show_cache_status:
             age = max(0, int(now - held.entry.stored_at))
             headers += [(b"cache-status", b"massar; hit; detail=memory"), (b"age", b"%d" % age)]
@@ -203,15 +206,21 @@ class Edge:
     def _next_request_id(self) -> bytes:
         return b"%s-%x" % (self._request_prefix.encode(), next(self._request_number))
 
-    async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request to Litestar within its bounds, with our headers on whatever comes back."""
+    async def _through(self, scope: Scope, receive: Receive, send: Send, inner: ASGI) -> None:
+        """Pass the request on within its bounds, with our headers on whatever comes back."""
         started = self._monotonic()
         request_id = self._next_request_id()
         language = language_of(_header(scope, b"accept-language"))
         scope[REQUEST_ID_KEY], scope[LANGUAGE_KEY] = request_id.decode(), language
         scope[trail.TRAIL_KEY] = trail.begin()
-        answering = _Answering(self, scope, send, request_id, started)
-        refusal = self._refusal(scope)
+        answering = Answering(
+            send,
+            request_id=request_id,
+            without_body=scope["method"] == "HEAD",
+            standing=self._standing,
+            finished=lambda status: self._finished(scope, status, request_id, started),
+        )
+        refusal = self._refusal(scope, inner)
         if refusal is None and scope["method"] in WITH_BODY:
             received = await self._receive_body(receive)
             if isinstance(received, str):
@@ -225,11 +234,12 @@ class Edge:
             return
         self._in_flight += 1
         try:
-            await self._inner(scope, receive, answering.send)
+            await inner(scope, receive, answering.send)
         finally:
             self._in_flight -= 1
+            answering.end()
 
-    async def _refuse(self, slug: str, scope: Scope, answering: _Answering) -> None:
+    async def _refuse(self, slug: str, scope: Scope, answering: Answering) -> None:
         trail.of(scope).slug = slug
         status, headers, body = render(
             slug,
@@ -241,7 +251,7 @@ class Edge:
         await answering.send({"type": "http.response.start", "status": status, "headers": headers})
         await answering.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _refusal(self, scope: Scope) -> str | None:
+    def _refusal(self, scope: Scope, inner: ASGI) -> str | None:
         """The slug to refuse with before anything is read, or None."""
         settings = self._settings
         path = scope["path"]
@@ -249,7 +259,7 @@ class Edge:
             return "uri-too-long"
         if sum(len(name) + len(value) for name, value in scope["headers"]) > settings.header_bytes_max:
             return "headers-too-large"
-        if (path.endswith("/") and path != "/") or "//" in path:
+        if inner is self._inner and ((path.endswith("/") and path != "/") or "//" in path):
             return "not-found"  # Litestar would fold these onto another path
         length = _header(scope, b"content-length")
         if length is not None and not _within(length, settings.body_bytes_max):
@@ -280,7 +290,7 @@ class Edge:
         finally:
             self._receiving -= 1
 
-    def finished(self, scope: Scope, status: int, request_id: bytes, started: float) -> None:
+    def _finished(self, scope: Scope, status: int, request_id: bytes, started: float) -> None:
         """Count and log a request that went through the router."""
         route = scope.get(ROUTE_KEY, "-")
         seconds = self._monotonic() - started
@@ -304,46 +314,12 @@ class Edge:
             slug=marked.slug,
         )
 
-    def standing_headers(self) -> list[tuple[bytes, bytes]]:
+    def _standing(self) -> list[tuple[bytes, bytes]]:
         """What every answer says of the declared state."""
-        return [(b"massar-epoch", b"%d" % self._directory.epoch)]
-
-    def mode(self) -> bytes:
-        """The mode as a header value."""
-        return self._reads.mode.encode()
+        return [(b"massar-epoch", b"%d" % self._directory.epoch), (b"massar-mode", self._reads.mode.encode())]
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class _Answering:
-    """Wraps `send` for one request: our headers on the start, no body for HEAD, one line at the end."""
-
-    __slots__ = ("_edge", "_head", "_request_id", "_scope", "_send", "_started", "_status")
-
-    def __init__(self, edge: Edge, scope: Scope, send: Send, request_id: bytes, started: float) -> None:
-        self._edge = edge
-        self._scope = scope
-        self._send = send
-        self._request_id = request_id
-        self._started = started
-        self._head = scope["method"] == "HEAD"
-        self._status = 0
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = list(message.get("headers", ()))
-            headers.append((b"massar-request-id", self._request_id))
-            headers += self._edge.standing_headers()
-            if not any(name == b"massar-mode" for name, _ in headers):
-                headers.append((b"massar-mode", self._edge.mode()))
-            message = {**message, "headers": headers}
-        elif self._head:
-            message = {**message, "body": b""}
-        await self._send(message)
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._edge.finished(self._scope, self._status, self._request_id, self._started)
 
 
 class _Prepared(NamedTuple):

@@ -55,7 +55,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     etcd_urls: Annotated[
         tuple[str, ...], setting("etcd's client addresses, this site's own first.", min_length=1)
     ]
-    valkey_url: Annotated[Text, setting("This site's Valkey; empty: tier 1 alone.")] = ""
+    valkey_url: Annotated[
+        Text,
+        setting(
+            "This site's Valkey (`redis://`, `rediss://`, `unix://`, `redis+sentinel://host,host/service`,"
+            " `redis+cluster://host,host`); empty: tier 1 alone."
+        ),
+    ] = ""
     access_keys_dir: Annotated[Path, setting("Folder of the access tokens' signing keys.")]
     assertion_key_file: Annotated[Path, setting("This gateway's Ed25519 key towards datacenters (PEM).")]
     notice_keys_dir: Annotated[Path, setting("Folder of the datacenters' public notice keys.")]
@@ -114,6 +120,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     denial_silence_max_s: Annotated[
         Seconds, setting("How long personal reads go on when sign-outs cannot be heard.", ge=1)
     ] = 60.0
+    school_sites_host: Annotated[
+        Text,
+        setting(
+            "Host name of the schools' own web pages, which serves nothing else; empty: none.",
+            pattern=r"^[A-Za-z0-9.-]*$",
+        ),
+    ] = ""
+    school_sites_file: Annotated[
+        Text,
+        setting(
+            "JSON file of their origins: GRESA code to `https://host` (or `http://`); nothing else is asked."
+        ),
+    ] = ""
+    school_sites_valkey_url: Annotated[
+        Text, setting("A Valkey for their pages, not the apps'; empty: each worker keeps its own.")
+    ] = ""
+    school_sites_bytes_max: Annotated[
+        int, setting("Bytes of their pages kept per worker, without that Valkey.", ge=1_048_576)
+    ] = 67_108_864
     drain_s: Annotated[
         Seconds, setting("Between `/readyz` failing and the listener closing.", ge=0, le=60)
     ] = 1.0
@@ -127,6 +152,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(f"{PREFIX}SITE: {self.site!r} is not among {PREFIX}SITES")
         if not sites.with_datacenter(self.sites):
             raise SettingsError(f"{PREFIX}SITES: no site has a datacenter_url")
+        if bool(self.school_sites_host) != bool(self.school_sites_file):
+            raise SettingsError(f"{PREFIX}SCHOOL_SITES_HOST and {PREFIX}SCHOOL_SITES_FILE need each other")
         for name in ("listen", "private_listen"):
             if address(getattr(self, name))[1] > PORT_MAX:
                 raise SettingsError(f"{variable(name)} is wrong: a port is at most {PORT_MAX}")

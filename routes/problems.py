@@ -181,6 +181,13 @@ PROBLEMS: dict[str, Problem] = {
         "Switching datacenter",
         "same-key",
     ),
+    "school-site-unavailable": Problem(
+        502,
+        "Site de l'établissement injoignable",
+        "تعذر الوصول إلى موقع المؤسسة",
+        "School site unreachable",
+        "later",
+    ),
     "datacenters-unavailable": Problem(
         503,
         "Centres de données injoignables",

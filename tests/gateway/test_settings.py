@@ -77,6 +77,8 @@ WRONG = {
     "IN_FLIGHT_MAX": ["0"],
     "RECEIVING_MAX": ["0"],
     "MEMORY_BYTES_MAX": ["1048575"],
+    "SCHOOL_SITES_HOST": ["ecoles.example", "http://ecoles.example", "a b"],
+    "SCHOOL_SITES_BYTES_MAX": ["1048575"],
     "TOKEN_MEMO_MAX": ["0"],
     "SIGN_INS_MAX": ["0", "65"],
     "SIGN_INS_WAITING_MAX": ["0"],
@@ -96,7 +98,7 @@ def test_a_wrong_one_is_named(name: str, value: str) -> None:
 
 
 def test_every_bounded_setting_is_tried_above() -> None:
-    free = {"valkey_url", "issuer", "trusted_proxies"}
+    free = {"valkey_url", "issuer", "trusted_proxies", "school_sites_valkey_url"}
     tried = {name.lower() for name in WRONG} | free
     paths = {
         field.name for field in msgspec.structs.fields(Settings) if field.name.endswith(("_dir", "_file"))
