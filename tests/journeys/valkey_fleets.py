@@ -24,8 +24,9 @@ SERVICE = "schools"
 class Node:
     """One process of a fleet."""
 
-    def __init__(self, port: int, running: processes.Running) -> None:
+    def __init__(self, port: int, bus_port: int, running: processes.Running) -> None:
         self.port = port
+        self.bus_port = bus_port
         self.running = running
         self.client: Redis = Redis(host=ports.LOOPBACK, port=port)
 
@@ -41,18 +42,23 @@ class Node:
 
 async def start(folder: Path, logs: Path, *settings: str, sentinel: bool = False) -> Node:
     """A Valkey with a working folder and a writable file of settings of its own."""
-    (port,) = ports.free_ports(1)
+    port, bus_port = ports.free_ports(2)
     home = folder / str(port)
     home.mkdir(parents=True)
     written = home / "valkey.conf"
-    plain = (f"bind {ports.LOOPBACK}", f"port {port}", f"dir {home}", *settings)
+    bus = (
+        [f"cluster-port {bus_port}"] if "cluster-enabled yes" in settings else []
+    )  # else the port plus 10,000
+    plain = (f"bind {ports.LOOPBACK}", f"port {port}", f"dir {home}", *bus, *settings)
     unsaved = (
         () if sentinel else ('save ""', "appendonly no", "maxmemory 64mb", "maxmemory-policy allkeys-lru")
     )
     written.write_text("\n".join([*plain, *unsaved]) + "\n")
     binary = str(valkey.binary(os.environ.get("MASSAR_VALKEY_BIN")))
     command = [binary, str(written), *(["--sentinel"] if sentinel else [])]
-    node = Node(port, processes.spawn(command, name=f"valkey-{port}", log=logs / "valkey-fleet.log"))
+    node = Node(
+        port, bus_port, processes.spawn(command, name=f"valkey-{port}", log=logs / "valkey-fleet.log")
+    )
 
     async def answers() -> bool:
         try:
@@ -173,7 +179,7 @@ async def parted(folder: Path, logs: Path) -> AsyncIterator[Parted]:
             first, last = SLOTS * place // 3, SLOTS * (place + 1) // 3 - 1
             await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
         for node in nodes[1:]:
-            await nodes[0].ask("CLUSTER", "MEET", ports.LOOPBACK, node.port)
+            await nodes[0].ask("CLUSTER", "MEET", ports.LOOPBACK, node.port, node.bus_port)
 
         async def agreed() -> bool:
             told = [(await node.ask("CLUSTER", "INFO")).decode().split() for node in nodes]
