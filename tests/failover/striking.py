@@ -295,9 +295,8 @@ def _wires(name: str, where: str) -> tuple[str, ...]:
 
 def _stands_still(who: proc.Identity) -> bool:
     found = proc.look(who.pid)
-    # One that ended beside the others waits for a parent that stands still; one that waits in the kernel, perhaps for
-    # a child that stands still, stops before it runs on.
-    return found is None or found.started_ticks != who.started_ticks or found.state in {"T", "Z", "D"}
+    # One that ended beside the others waits for a parent that stands still.
+    return found is None or found.started_ticks != who.started_ticks or found.state in {"T", "Z"}
 
 
 def _last_count(log: Path) -> int:
