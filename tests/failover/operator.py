@@ -86,7 +86,7 @@ class Operator:
             )
         finally:
             await ordering
-        await self._only_if_within(fault, before)
+        await self._told_when(fault, before)
         await self._whole()
 
     async def _failback(self, name: str) -> None:
@@ -192,8 +192,8 @@ class Operator:
         finally:
             await etcd.aclose()
 
-    async def _only_if_within(self, fault: Fault, before: Record) -> None:
-        """A fault that came when the switchover was over has not bitten; of one that did it is told in which phase."""
+    async def _told_when(self, fault: Fault, before: Record) -> None:
+        """Tell in which phase a fault bit: some last so shortly that it strikes the switchover's first moments after."""
         clocks_s = time.time() - time.monotonic()
         struck_at = self._striker.worked_at + clocks_s
         rows = [
@@ -203,7 +203,8 @@ class Operator:
         ]
         met = [record for record in rows if record.decided_at <= struck_at]
         within = bool(met) and all(record.serving is None for record in met)
-        said = f"in {met[-1].phase}: {fault.bitten}" if within and fault.bitten else ""
+        when = f"in {met[-1].phase}" if within else "as it had just ended"
+        said = f"{when}: {fault.bitten}" if fault.bitten else ""
         noted = self._striker.faults
         noted[noted.index(fault)] = msgspec.structs.replace(fault, bitten=said)
 
