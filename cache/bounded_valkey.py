@@ -2,24 +2,38 @@
 
 Everybody in the process shares one connection to each address.
 
-Invariant: whatever Valkey does (gone, hung, full, restarted, moved, full of garbage), a caller waits at most
-`OPERATION_MAX_S`, twice that where it sends him elsewhere, and gets `CacheUnavailable`.
+Invariant: whatever Valkey does (gone, hung, full, restarted, moved, full of garbage), a caller gets `CacheUnavailable` at
+the latest after a few `OPERATION_MAX_S`: one for each of finding, connecting and being answered, and where Valkey sends
+him elsewhere once more for each of `REDIRECTS_MAX`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cache.connection import Address, Command, Connection, ConnectionLost, Login, LoginRefused, Refused, dial
+from cache.connection import (
+    Address,
+    Busy,
+    Command,
+    Connection,
+    ConnectionLost,
+    Login,
+    LoginRefused,
+    Refused,
+    dial,
+)
 from cache.deployment import deployment_at
 
 OPERATION_MAX_S = 0.1
 REDIRECTS_MAX = 2
 FAILURES_MAX = 3
 BREAKER_OPEN_S = 1.0
+# How often what has moved makes us look where everything is.
+FOUND_AGAIN_S = 1.0
 # Nodes of a cluster, and those that were there before.
 ADDRESSES_MAX = 256
 
@@ -92,6 +106,7 @@ class _Line:
         breaker: Breaker,
         silent_max_s: float,
         on_made: Callable[[], None],
+        on_lost: Callable[[Address], None],
     ) -> None:
         self._address = address
         self._login = login
@@ -99,6 +114,7 @@ class _Line:
         self._connection: Connection | None = None
         self._dialling: asyncio.Task[Connection] | None = None
         self._on_made = on_made
+        self._on_lost = on_lost
         self.breaker = breaker
 
     @property
@@ -106,6 +122,11 @@ class _Line:
         """The connection where there is one that works."""
         made = self._connection
         return None if made is None or made.lost else made
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a connection, or will be."""
+        return self.connection is not None or self._dialling is not None
 
     async def connected(self) -> Connection:
         """The connection; whoever wants it while it is being made waits for the same. Raises as `dial` does."""
@@ -120,9 +141,20 @@ class _Line:
 
     def _dialled(self, task: asyncio.Task[Connection]) -> None:
         self._dialling = None
-        if not task.cancelled() and task.exception() is None:
-            self._connection = task.result()
-            self._on_made()
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            self._failed(waited=True)
+            return
+        self._connection = task.result()
+        self._connection.on_lost = lambda waited: self._failed(waited=waited)
+        self._on_made()
+
+    def _failed(self, *, waited: bool) -> None:
+        """Count one failure, however many waited for what did not come."""
+        if waited:
+            self.breaker.failed()
+        self._on_lost(self._address)
 
     def drop(self) -> None:
         """Have the next question asked on a new connection."""
@@ -147,7 +179,9 @@ class BoundedValkey:
         self._monotonic = monotonic
         self._operation_max_s = operation_max_s
         self._lines: dict[Address, _Line] = {}
-        self._finding = self._breaker()
+        self._finding_breaker = self._breaker()
+        self._finding: asyncio.Task[None] | None = None
+        self._found_at = -math.inf
         self._closed = False
         self.connections = 0
         """How many were made so far."""
@@ -185,11 +219,22 @@ class BoundedValkey:
     async def aclose(self) -> None:
         """Close the connections; a peer that is gone or hung changes nothing."""
         self._closed = True
+        if self._finding is not None:
+            self._finding.cancel()
+            await asyncio.wait([self._finding])
         for line in self._lines.values():
             await line.aclose()
 
     async def _asked(self, questions: Sequence[Question]) -> list[Any]:
         """A reply to each question, sent on to where it belongs. Raises `CacheUnavailable`."""
+        try:
+            return await self._asked_everywhere(questions)
+        except CacheUnavailable:
+            raise
+        except Exception as error:  # whatever goes wrong here, the tier is away
+            raise CacheUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _asked_everywhere(self, questions: Sequence[Question]) -> list[Any]:
         places: dict[Address, list[int]] = {}
         for place, question in enumerate(questions):
             places.setdefault(await self._address(question.name), []).append(place)
@@ -210,41 +255,58 @@ class BoundedValkey:
                     raise part
                 for place, reply in zip(asked, part, strict=True):
                     replies[place] = reply
-        for address, asked in places.items():
-            for place in asked:
-                if isinstance(replies[place], Refused):
-                    replies[place] = await self._sent_on(questions[place], address, replies[place])
+        refused = [
+            (place, address)
+            for address, asked in places.items()
+            for place in asked
+            if isinstance(replies[place], Refused)
+        ]
+        sent_on = [self._sent_on(questions[place], address, replies[place]) for place, address in refused]
+        for (place, _), reply in zip(refused, await asyncio.gather(*sent_on), strict=True):
+            replies[place] = reply
         return replies
 
     async def _address(self, name: bytes) -> Address:
         if (address := self._deployment.address(name)) is not None:
             return address
-        if not self._finding.admits():
+        if not self._finding_breaker.admits():
             raise CacheUnavailable("not looked for: it was not found a moment ago")
         try:
             async with asyncio.timeout(self._operation_max_s):
-                await self._deployment.find(self._inquire)
+                await asyncio.shield(self._find())
         except (ConnectionLost, TimeoutError) as error:
-            self._finding.failed()
             raise CacheUnavailable(type(error).__name__) from error
-        self._finding.succeeded()
         if (address := self._deployment.address(name)) is None:
             raise CacheUnavailable("nobody has it")
         return address
+
+    def _find(self) -> asyncio.Task[None]:
+        """The one search that all who want to know wait for."""
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._deployment.find(self._inquire))
+            self._finding.add_done_callback(self._found)
+        return self._finding
+
+    def _found(self, task: asyncio.Task[None]) -> None:
+        self._finding, self._found_at = None, self._monotonic()
+        if task.cancelled() or task.exception() is not None:
+            self._finding_breaker.failed()
+        else:
+            self._finding_breaker.succeeded()
 
     async def _asked_there(self, address: Address, commands: Sequence[Command]) -> list[Any]:
         line = self._line(address)
         if not line.breaker.admits():
             raise CacheUnavailable("not asked: it was silent a moment ago")
         try:
-            if (connection := line.connection) is not None:
-                replies = await connection.ask(commands)
-            else:
-                async with asyncio.timeout(self._operation_max_s):
-                    replies = await (await line.connected()).ask(commands)
-        except (ConnectionLost, LoginRefused, TimeoutError) as error:
-            line.breaker.failed()
-            self._deployment.lost(address)
+            connection = line.connection or await line.connected()
+            replies = await connection.ask(commands)
+        except (
+            ConnectionLost,
+            Busy,
+            LoginRefused,
+            TimeoutError,
+        ) as error:  # counted by the line, once for all
             raise CacheUnavailable(f"{type(error).__name__}: {error}") from error
         line.breaker.succeeded()
         return replies
@@ -257,6 +319,8 @@ class BoundedValkey:
                 if refused.code == "READONLY":  # a primary no more, and the next connection will ask for one
                     self._line(there).drop()
                 return refused
+            if refused.code == "MOVED" and self._monotonic() - self._found_at > FOUND_AGAIN_S:
+                _ = self._find()  # what else has moved
             before: list[Command] = [("ASKING",)] if refused.code == "ASK" else []
             reply = (await self._asked_there(elsewhere, [*before, question.command]))[-1]
             if not isinstance(reply, Refused):
@@ -272,16 +336,21 @@ class BoundedValkey:
             connection.close()
 
     def _line(self, address: Address) -> _Line:
+        if self._closed:
+            raise CacheUnavailable("closed")
         line = self._lines.get(address)
         if line is None:
-            if self._closed or len(self._lines) >= ADDRESSES_MAX:
-                raise CacheUnavailable("closed" if self._closed else "too many nodes")
+            if len(self._lines) >= ADDRESSES_MAX:
+                self._lines = {there: one for there, one in self._lines.items() if one.in_use}
+            if len(self._lines) >= ADDRESSES_MAX:
+                raise CacheUnavailable("too many nodes")
             line = self._lines[address] = _Line(
                 address,
                 self._deployment.login,
                 breaker=self._breaker(),
                 silent_max_s=self._operation_max_s,
                 on_made=self._count_connection,
+                on_lost=self._deployment.lost,
             )
         return line
 

@@ -9,9 +9,10 @@ no reply fails everything that waits on it, and is never used again; who stops w
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import hiredis
@@ -20,14 +21,20 @@ import msgspec
 # Batches that wait for their replies, and bytes that wait to be sent, in one connection.
 WAITING_MAX = 8_192
 UNSENT_BYTES_MAX = 16 * 1024 * 1024
-# A loop that stood still reads first what came meanwhile, and judges then.
+# A loop that stood still reads first what came meanwhile; what stood still for longer than this is measured anew.
 _READ_FIRST_S = 0.001
+STALL_S = 0.02
+_NOT_ENOUGH = object()
 
 Command: TypeAlias = Sequence[Any]
 
 
 class ConnectionLost(Exception):
-    """No reply will come: the connection is gone, hung, or takes no more."""
+    """No reply will come: the connection is gone or hung."""
+
+
+class Busy(Exception):
+    """The connection takes no more for now; that says nothing of Valkey."""
 
 
 class LoginRefused(Exception):
@@ -72,9 +79,10 @@ class Login(msgspec.Struct, frozen=True):
 
 class _Asked(msgspec.Struct):
     answer: asyncio.Future[list[Any]]
-    left: int
-    at: float
+    count: int
     replies: list[Any]
+    at: float = math.inf
+    """When it was written."""
 
 
 class Connection(asyncio.Protocol):
@@ -83,35 +91,43 @@ class Connection(asyncio.Protocol):
     def __init__(self, *, silent_max_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._silent_max_s = silent_max_s
-        self._reader = hiredis.Reader()
+        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[_Asked] = deque()
-        self._unwritten: list[bytes] = []
+        self._unwritten: list[tuple[_Asked, bytes]] = []
+        self._unwritten_bytes = 0
         self._full = False
         self._heard_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.lost = False
+        self.on_lost: Callable[[bool], None] = lambda _waited: None
+        """Told once when it is lost and was not closed here: whether anybody waited."""
 
     def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         """One reply for each command, a `Refused` among them where it is an error.
 
         The future fails with `ConnectionLost`, or with `TimeoutError` where only this batch is late. Raises
-        `ConnectionLost` where the connection is lost or takes no more.
+        `ConnectionLost` where the connection is lost, `Busy` where it takes no more for now.
         """
-        if self.lost or self._full or len(self._waiting) >= WAITING_MAX:
-            raise ConnectionLost("too much waits on it" if not self.lost else "it is lost")
-        now = self._loop.time()
-        answer: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._waiting.append(_Asked(answer, len(commands), now, []))
+        if self.lost:
+            raise ConnectionLost("it is lost")
+        if self._full or len(self._waiting) >= WAITING_MAX or self._unwritten_bytes > UNSENT_BYTES_MAX:
+            raise Busy("too much waits on it")
+        packed = b"".join([hiredis.pack_command(tuple(command)) for command in commands])
+        if not packed:
+            raise ValueError("nothing is asked")
+        # Nothing below may fail: a place in the line that nothing is sent for would take another one's reply.
+        asked = _Asked(self._loop.create_future(), len(commands), [])
+        self._waiting.append(asked)
         if not self._unwritten:
             self._loop.call_soon(self._write)
-        self._unwritten += [hiredis.pack_command(tuple(command)) for command in commands]
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._silent_max_s, self._read_first)
-        return answer
+        self._unwritten.append((asked, packed))
+        self._unwritten_bytes += len(packed)
+        return asked.answer
 
     def close(self) -> None:
         """Fail what waits and let go."""
+        self.on_lost = lambda _waited: None
         self._lose("it was closed")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -137,7 +153,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = self._loop.time()
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
+            while (reply := self._reader.gets()) is not _NOT_ENOUGH:
                 self._take(reply)
         except (hiredis.ProtocolError, LookupError) as error:
             self._lose(f"what it said is no reply: {error}")
@@ -149,23 +165,39 @@ class Connection(asyncio.Protocol):
             text = str(reply)
             reply = Refused(text.partition(" ")[0], text)
         asked.replies.append(reply)
-        if len(asked.replies) == asked.left:
+        if len(asked.replies) == asked.count:
             self._waiting.popleft()
             if not asked.answer.done():
                 asked.answer.set_result(asked.replies)
 
     def _write(self) -> None:
-        batch, self._unwritten = b"".join(self._unwritten), []
-        if self._transport is not None and not self.lost:
-            self._transport.write(batch)
+        batch, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        if self._transport is None or self.lost:
+            return
+        now = self._loop.time()
+        for asked, _ in batch:
+            asked.at = now
+        self._transport.write(b"".join([packed for _, packed in batch]))
+        if self._watch is None:
+            self._look_at(now + self._silent_max_s)
 
-    def _read_first(self) -> None:
+    def _look_at(self, due: float) -> None:
+        self._watch = self._loop.call_at(due, self._read_first, due)
+
+    def _read_first(self, due: float) -> None:
+        """The loop may run timers before it reads what came."""
+        now = self._loop.time()
+        if now - due > STALL_S:  # it was we who did nothing
+            for asked in self._waiting:
+                asked.at = max(now, asked.at)
+            self._look_at(now + self._silent_max_s)
+            return
         self._watch = self._loop.call_later(_READ_FIRST_S, self._judge_silence)
 
     def _judge_silence(self) -> None:
         """Give up who waited for too long; and the connection, when it said nothing to anybody for as long."""
         self._watch = None
-        if not self._waiting:
+        if not self._waiting or self._waiting[0].at == math.inf:
             return
         over = self._loop.time() - self._silent_max_s
         silent_since = max(self._heard_at, self._waiting[0].at)
@@ -175,12 +207,11 @@ class Connection(asyncio.Protocol):
         first_in_time = silent_since
         for asked in self._waiting:
             if asked.at > over:
-                first_in_time = asked.at
+                first_in_time = min(first_in_time, asked.at)
                 break
             if not asked.answer.done():
                 asked.answer.set_exception(TimeoutError("its turn did not come in time"))
-        wait_s = min(silent_since, first_in_time) - over
-        self._watch = self._loop.call_later(wait_s, self._read_first)
+        self._look_at(first_in_time + self._silent_max_s)
 
     def _lose(self, reason: str) -> None:
         if self.lost:
@@ -195,6 +226,7 @@ class Connection(asyncio.Protocol):
         for asked in waiting:
             if not asked.answer.done():
                 asked.answer.set_exception(ConnectionLost(reason))
+        self.on_lost(bool(waiting))
 
 
 async def dial(address: Address, login: Login, *, silent_max_s: float) -> Connection:

@@ -6,9 +6,10 @@ proves wrong. Sources: Sentinel client guidelines, cluster specification (MOVED,
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
@@ -17,12 +18,16 @@ from redis.crc import key_slot
 from cache.connection import Address, Command, ConnectionLost, Login, LoginRefused, Refused
 
 PORT, SENTINEL_PORT = 6379, 26379
-# Of a URL, and of a cluster's nodes that are asked where slots are before an answer is given up.
+# A cluster has so many. The most hosts of a URL, and known nodes of a cluster that are asked where slots are.
+SLOTS = 16_384
 HOSTS_MAX = 16
 NODES_ASKED_MAX = 3
 
 # Asks one address, logged in so, once: the replies. Raises ConnectionLost, LoginRefused, TimeoutError.
 Inquire = Callable[[Address, Login, Sequence[Command]], Awaitable[list[Any]]]
+
+
+Found = TypeVar("Found")
 
 
 class Deployment(Protocol):
@@ -86,18 +91,9 @@ class Sentinels:
         return self._primary
 
     async def find(self, inquire: Inquire) -> None:
-        """Ask the Sentinels, the one that answered last first. Raises `ConnectionLost`."""
+        """Ask all Sentinels and believe the first one that knows. Raises `ConnectionLost`."""
         question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-        for place, host in enumerate(tuple(self._hosts)):
-            try:
-                (found,) = await inquire(host, self._sentinel_login, [question])
-            except (ConnectionLost, LoginRefused, TimeoutError):
-                continue
-            if isinstance(found, list) and len(found) == 2:
-                self._hosts.insert(0, self._hosts.pop(place))
-                self._primary = Address(found[0].decode(), int(found[1]))
-                return
-        raise ConnectionLost("no Sentinel says who the primary is")
+        self._primary = await _first(self._hosts, self._sentinel_login, question, inquire, _primary_told)
 
     def lost(self, address: Address) -> None:
         """The Sentinels are to be asked again."""
@@ -118,46 +114,89 @@ class Cluster:
 
     def __init__(self, seeds: Sequence[Address], login: Login) -> None:
         self._seeds = tuple(seeds)
-        self._slots: dict[int, Address] = {}
+        self._slots: list[Address | None] = [None] * SLOTS
         self.login = login
 
     def address(self, name: bytes) -> Address | None:
         """The node that has the name's slot, where it is known."""
-        return self._slots.get(key_slot(name))
+        return self._slots[key_slot(name)]
 
     async def find(self, inquire: Inquire) -> None:
-        """Learn all slots from one node, a known one first. Raises `ConnectionLost`."""
-        known = list(dict.fromkeys(self._slots.values()))[:NODES_ASKED_MAX]
-        for node in dict.fromkeys([*known, *self._seeds]):
-            try:
-                (told,) = await inquire(node, self.login, [("CLUSTER", "SLOTS")])
-            except (ConnectionLost, LoginRefused, TimeoutError):
-                continue
-            if isinstance(told, list) and told:
-                self._slots = {
-                    slot: Address(primary[0].decode() or node.host, int(primary[1]))
-                    for first, last, primary, *_ in told
-                    for slot in range(first, last + 1)
-                }
-                return
-        raise ConnectionLost("no node says where the slots are")
+        """Ask known nodes and seeds for all slots, and believe the first one that knows. Raises `ConnectionLost`."""
+        known = list(dict.fromkeys(node for node in self._slots if node is not None))[:NODES_ASKED_MAX]
+        nodes = list(dict.fromkeys([*known, *self._seeds]))
+        self._slots = await _first(nodes, self.login, ("CLUSTER", "SLOTS"), inquire, _slots_told)
 
     def lost(self, address: Address) -> None:
         """Its slots are to be looked for again: a replica of it may have them by now."""
-        self._slots = {slot: node for slot, node in self._slots.items() if node != address}
+        self._slots = [None if node == address else node for node in self._slots]
 
     def refused(self, name: bytes, there: Address, refused: Refused) -> Address | None:
         """Where MOVED or ASK points; only the first is for good."""
         words = refused.text.split()
-        if words[0] not in {"MOVED", "ASK"} or len(words) != 3:
+        if len(words) != 3 or words[0] not in {"MOVED", "ASK"}:
             return None
         host, _, port = words[2].rpartition(":")
-        if not port.isdigit():
+        if not port.isdecimal():
             return None
         node = Address(host or there.host, int(port))
         if words[0] == "MOVED":
             self._slots[key_slot(name)] = node
         return node
+
+
+async def _first(
+    hosts: Sequence[Address],
+    login: Login,
+    question: Command,
+    inquire: Inquire,
+    told: Callable[[Any, Address], Found | None],
+) -> Found:
+    """What the first of these hosts says that says anything: a silent one holds nobody up. Raises `ConnectionLost`."""
+
+    async def one(host: Address) -> Found | None:
+        (reply,) = await inquire(host, login, [question])
+        return told(reply, host)
+
+    asking = [asyncio.create_task(one(host)) for host in hosts]
+    try:
+        for answer in asyncio.as_completed(asking):
+            try:
+                if (found := await answer) is not None:
+                    return found
+            except (
+                ConnectionLost,
+                LoginRefused,
+                TimeoutError,
+                LookupError,
+                TypeError,
+                ValueError,
+                AttributeError,
+            ):
+                continue  # not there, or what it says makes no sense
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    raise ConnectionLost("nobody says where it is")
+
+
+def _primary_told(reply: Any, _host: Address) -> Address | None:
+    if not isinstance(reply, list):
+        return None
+    host, port = reply
+    return Address(host.decode(), int(port))
+
+
+def _slots_told(reply: Any, host: Address) -> list[Address | None] | None:
+    slots: list[Address | None] = [None] * SLOTS
+    if not isinstance(reply, list) or not reply:
+        return None
+    for first, last, primary, *_ in reply:
+        # Without a name of its own it is the one that was asked.
+        node = Address((primary[0] or b"").decode() or host.host, int(primary[1]))
+        slots[first : last + 1] = [node] * (last + 1 - first)
+    return slots if len(slots) == SLOTS else None
 
 
 def deployment_at(url: str) -> Deployment:

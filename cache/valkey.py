@@ -6,6 +6,8 @@ Invariant: an older version never replaces a newer one; a generation never falls
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from enum import Enum
 
@@ -19,6 +21,7 @@ from cache.policy import GENERATION_LIFE_S
 
 # Purges that Valkey has not heard yet; beyond this many tags one purge of everything replaces them.
 OWED_MAX = 1024
+PAID_AT_ONCE_MAX = 256
 # How long what was purged is told again to whoever answers in Valkey's place.
 RECENT_S = 60.0
 
@@ -89,6 +92,7 @@ class ValkeyTier:
         self._recent: dict[str, tuple[int, float]] = {}
         self._valkey = BoundedValkey(url, monotonic=monotonic, operation_max_s=operation_max_s)
         self._connections = 0
+        self._paying: asyncio.Task[None] | None = None
 
     async def get(self, key: CacheKey, tags: Sequence[str]) -> Found:
         """The sealed entry and the generations of `tags`, in one round trip. Raises `CacheUnavailable`."""
@@ -129,8 +133,8 @@ class ValkeyTier:
         now = self._monotonic()
         for tag in tags:
             self._owed[tag] = max(value, self._owed.get(tag, 0))
-            self._recent.pop(tag, None)
-            self._recent[tag] = (value, now)
+            known, _ = self._recent.pop(tag, (0, 0.0))
+            self._recent[tag] = (max(value, known), now)
         if len(self._owed) > OWED_MAX:
             self._owed = {EVERYTHING: max(self._owed.values())}
         self._forget_old(now)
@@ -151,6 +155,9 @@ class ValkeyTier:
 
     async def aclose(self) -> None:
         """Close the connections; a peer that is gone or hung changes nothing."""
+        if self._paying is not None:
+            self._paying.cancel()
+            await asyncio.wait([self._paying])
         await self._valkey.aclose()
 
     async def _pay(self) -> None:
@@ -161,13 +168,27 @@ class ValkeyTier:
             self._owed = {**{tag: value for tag, (value, _) in self._recent.items()}, **self._owed}
         if not self._owed:
             return
-        paid, life_ms = dict(self._owed), _milliseconds(GENERATION_LIFE_S)
-        await self._valkey.run_all(
-            _RAISE, [([self._generation_name(tag)], [value, life_ms]) for tag, value in paid.items()]
-        )
-        for tag, value in paid.items():
-            if self._owed.get(tag) == value:
-                del self._owed[tag]
+        if self._paying is None:
+            self._paying = asyncio.create_task(self._paid())
+            self._paying.add_done_callback(self._stopped_paying)
+        await asyncio.shield(self._paying)
+
+    async def _paid(self) -> None:
+        """Tell Valkey what it has not heard yet; whoever comes meanwhile waits for the same."""
+        life_ms = _milliseconds(GENERATION_LIFE_S)
+        while self._owed:
+            paid = dict(itertools.islice(self._owed.items(), PAID_AT_ONCE_MAX))
+            await self._valkey.run_all(
+                _RAISE, [([self._generation_name(tag)], [value, life_ms]) for tag, value in paid.items()]
+            )
+            for tag, value in paid.items():
+                if self._owed.get(tag) == value:
+                    del self._owed[tag]
+
+    def _stopped_paying(self, task: asyncio.Task[None]) -> None:
+        self._paying = None
+        if not task.cancelled():
+            task.exception()  # marks it as seen when nobody waits any more
 
     def _forget_old(self, now: float) -> None:
         for tag, (value, at) in list(self._recent.items()):

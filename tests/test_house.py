@@ -64,6 +64,7 @@ WITHOUT_SLUG = {
     "cache.entries.EntryBroken": "a miss",
     "cache.sealing.SealBroken": "a miss",
     "cache.bounded_valkey.CacheUnavailable": "a miss",
+    "cache.connection.Busy": "a miss",
     "cache.connection.ConnectionLost": "a miss",
     "cache.connection.LoginRefused": "a miss",
     "cache.http.client.ClientGone": "nobody is left to hear it",

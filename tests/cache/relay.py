@@ -82,12 +82,16 @@ class Relay:
                         return
         writer.close()
 
-    async def aclose(self) -> None:
-        """Hang up."""
-        for task in tuple(self._tasks):
-            task.cancel()
+    def hang_up(self) -> None:
+        """Break every connection off."""
         for writer in self._writers:
             writer.close()
+
+    async def aclose(self) -> None:
+        """End."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self.hang_up()
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from cache.bounded_valkey import (
 from sandbox import ports
 from tests.cache.conftest import MortalValkey
 from tests.cache.relay import Relay, relay_to
+from tests.waiting import eventually
 
 READERS = 200
 ECHO = Script("return ARGV[1]")
@@ -108,6 +109,43 @@ async def test_nodes_that_send_each_other_round_and_round_are_left_after_a_few_t
         with pytest.raises(CacheUnavailable, match="MOVED"):
             await valkey.ask(Question(b"a", ("GET", "a")))
         assert asked == 1 + REDIRECTS_MAX
+        await valkey.aclose()
+
+
+async def test_many_who_waited_on_one_lost_connection_are_one_failure(relay: Relay, at: At) -> None:
+    valkey = at(relay.url)
+    await valkey.ask(Question(b"a", ("PING",)))
+    waiting = [
+        asyncio.create_task(valkey.ask(Question(b"a", ("BLPOP", "nothing", "0")))) for _ in range(READERS)
+    ]
+    await eventually(lambda: b"".join(relay.asked).count(b"BLPOP") == READERS, within_s=5)
+    relay.hang_up()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, CacheUnavailable) for outcome in outcomes)
+    assert await valkey.ask(Question(b"a", ("ECHO", "next"))) == b"next"
+
+
+async def test_many_who_do_not_know_where_to_ask_are_one_search(at: At) -> None:
+    searches = 0
+
+    async def seed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal searches
+        port = writer.get_extra_info("sockname")[1]
+        while data := await reader.read(65_536):
+            searches += data.count(b"SLOTS")
+            if b"SLOTS" in data:
+                node = b"*3\r\n$-1\r\n:%d\r\n$2\r\nid\r\n" % port
+                writer.write(b"*1\r\n*3\r\n:0\r\n:16383\r\n" + node)
+            else:
+                writer.write(b"$1\r\nx\r\n" * data.count(b"GET"))
+        writer.close()
+
+    server = await asyncio.start_server(seed, ports.LOOPBACK, 0)
+    async with server:
+        valkey = at(f"redis+cluster://{ports.LOOPBACK}:{server.sockets[0].getsockname()[1]}")
+        asked = [valkey.ask(Question(b"%d" % number, ("GET", str(number)))) for number in range(READERS)]
+        assert await asyncio.gather(*asked) == [b"x"] * READERS
+        assert searches == 1
         await valkey.aclose()
 
 

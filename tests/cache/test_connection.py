@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from cache import connection
-from cache.connection import Address, Connection, ConnectionLost, Login, LoginRefused, Refused, dial
+from cache.connection import Address, Busy, Connection, ConnectionLost, Login, LoginRefused, Refused, dial
 from sandbox import ports
 from sandbox.valkey import ValkeyServer
 from tests.cache.conftest import MortalValkey
@@ -173,6 +174,59 @@ async def test_idleness_is_no_silence(relay: Relay, opened: AsyncExitStack) -> N
     assert await one.ask([("ECHO", "b")]) == [b"b"]
 
 
+async def test_a_loop_that_stood_still_loses_no_connection_that_works(
+    relay: Relay, opened: AsyncExitStack
+) -> None:
+    one = await connected(relay.port, opened, silent_max_s=SHORT_S)
+    relay.passes = 0
+    for turns_before in range(3):
+        waiting = one.ask([("ECHO", "a")])
+        for _ in range(turns_before):
+            await asyncio.sleep(0)
+        stands_until = time.monotonic() + 1.5 * SHORT_S
+        while time.monotonic() < stands_until:
+            pass
+        # Longer than a reply that is there already takes to be read, and far less than may be waited.
+        asyncio.get_running_loop().call_later(SHORT_S / 10, relay.let_pass, len(b"$1\r\na\r\n"))
+        assert await waiting == [b"a"]
+    assert not one.lost
+
+
+@pytest.mark.parametrize("word", [None, bytearray(b"x"), "\ud800"])
+async def test_what_cannot_be_said_takes_nobodys_place(
+    word: object, relay: Relay, opened: AsyncExitStack
+) -> None:
+    one = await connected(relay.port, opened)
+    first = one.ask([("ECHO", "a")])
+    for commands in ([("ECHO", word)], []):
+        with pytest.raises((TypeError, ValueError)):
+            await one.ask(commands)
+    assert (await first, await one.ask([("ECHO", "b")])) == ([b"a"], [b"b"])
+
+
+async def test_a_reply_that_reads_as_no_is_a_reply(relay: Relay, opened: AsyncExitStack) -> None:
+    one = await connected(relay.port, opened)
+    await one.ask([("HELLO", "3")])
+    script = "redis.setresp(3); return false"
+    assert (await one.ask([("EVAL", script, "0"), ("ECHO", "next")]))[1] == b"next"
+
+
+@pytest.mark.parametrize("waiters", [0, 3])
+async def test_its_loss_is_told_once_and_whether_anybody_waited(
+    waiters: int, relay: Relay, opened: AsyncExitStack
+) -> None:
+    told: list[bool] = []
+    one = await connected(relay.port, opened)
+    one.on_lost = told.append
+    assert await one.ask([("ECHO", "a")]) == [b"a"]
+    waiting = [one.ask([("BLPOP", "nothing", "0")]) for _ in range(waiters)]
+    relay.hang_up()
+    await eventually(lambda: one.lost, within_s=LONG_S)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, ConnectionLost) for outcome in outcomes)
+    assert told == [waiters > 0]
+
+
 # Bounds
 
 
@@ -182,7 +236,7 @@ async def test_no_more_than_so_many_wait(
     monkeypatch.setattr(connection, "WAITING_MAX", 2)
     one = await connected(relay.port, opened)
     waiting = [one.ask([("ECHO", word)]) for word in "ab"]
-    with pytest.raises(ConnectionLost, match="too much"):
+    with pytest.raises(Busy, match="too much"):
         await one.ask([("ECHO", "c")])
     assert await asyncio.gather(*waiting) == [[b"a"], [b"b"]]
     assert await one.ask([("ECHO", "c")]) == [b"c"]
@@ -198,7 +252,7 @@ async def test_no_more_than_so_many_bytes_wait_for_a_valkey_that_takes_nothing(
     def full() -> bool:
         try:
             opened.callback(one.ask([("ECHO", b"x" * 1_000_000)]).cancel)
-        except ConnectionLost:
+        except Busy:
             return True
         return False
 

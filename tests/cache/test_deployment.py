@@ -1,7 +1,8 @@
-"""What a URL names, and where its names are kept; over real Sentinels and a real cluster in test_fleets.py."""
+"""What a URL names, and where its names are kept; over real Sentinels and a real cluster in test_valkey_fleets.py."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,23 +82,33 @@ def test_what_is_no_url_of_a_valkey_is_refused_without_its_password(url: str) ->
 # Sentinels
 
 
-async def test_the_primary_is_who_a_sentinel_says_and_who_answered_is_asked_first() -> None:
+async def test_the_primary_is_who_a_sentinel_says_until_it_is_lost() -> None:
     found = deployment_at(f"redis+sentinel://u:{QUOTED}@here:1,there:2/schools/4?sentinel_password=s")
     assert isinstance(found, Sentinels)
     assert found.login == Login("u", SECRET, database=4, of_primary=True)
     assert found.address(b"any") is None
-    answers = Answers(there=[b"primary", b"6379"])
-    await found.find(answers.inquire)
+    await found.find(Answers(there=[b"primary", b"6379"]).inquire)
     assert found.address(b"any") == Address("primary", 6379)
     found.lost(Address("other", 6379))
     assert found.address(b"any") is not None
     found.lost(Address("primary", 6379))
     assert found.address(b"any") is None
-    await found.find(answers.inquire)
-    assert answers.asked == ["here", "there", "there"]
 
 
-@pytest.mark.parametrize("reply", [None, [], Refused("ERR", "ERR x"), [b"half"]])
+async def test_a_silent_sentinel_holds_nobody_up() -> None:
+    silent = asyncio.Event()
+
+    async def inquire(address: Address, _login: Login, _commands: Sequence[Command]) -> list[Any]:
+        if address == HERE:
+            await silent.wait()
+        return [[b"primary", b"6379"]]
+
+    found = Sentinels([HERE, THERE], "schools", Login(), Login())
+    await asyncio.wait_for(found.find(inquire), 1)
+    assert found.address(b"any") == Address("primary", 6379)
+
+
+@pytest.mark.parametrize("reply", [None, [], Refused("ERR", "ERR x"), [b"half"], [None, None], [b"h", b"x"]])
 async def test_sentinels_that_do_not_know_are_no_answer(reply: object) -> None:
     found = deployment_at("redis+sentinel://here:1,there:2/schools")
     with pytest.raises(ConnectionLost):
@@ -144,9 +155,10 @@ async def test_a_name_is_at_the_node_of_its_slot(cluster: Cluster) -> None:
 
 
 async def test_a_node_without_a_name_of_its_own_is_the_one_that_was_asked() -> None:
-    made = Cluster([HERE], Login())
-    await made.find(Answers(here=[[0, 16_383, [b"", 9, b"id"]]]).inquire)
-    assert made.address(LOW) == Address("here", 9)
+    for unnamed in (b"", None):
+        made = Cluster([HERE], Login())
+        await made.find(Answers(here=[[0, 16_383, [unnamed, 9, b"id"]]]).inquire)
+        assert made.address(LOW) == Address("here", 9)
 
 
 async def test_moved_is_for_good_and_ask_for_once(cluster: Cluster) -> None:
@@ -158,9 +170,11 @@ async def test_moved_is_for_good_and_ask_for_once(cluster: Cluster) -> None:
     assert cluster.refused(LOW, HERE, Refused("MOVED", f"MOVED {slot} :7")) == Address("here", 7)
 
 
-@pytest.mark.parametrize("text", ["MOVED 1", "MOVED 1 nowhere", "MOVED 1 h:port", "CLUSTERDOWN x y", "ERR"])
+@pytest.mark.parametrize(
+    "text", ["MOVED 1", "MOVED 1 nowhere", "MOVED 1 h:port", "CLUSTERDOWN x y", "ERR", ""]
+)
 async def test_a_refusal_that_points_nowhere_is_one(cluster: Cluster, text: str) -> None:
-    assert cluster.refused(LOW, HERE, Refused(text.split(maxsplit=1)[0], text)) is None
+    assert cluster.refused(LOW, HERE, Refused("MOVED", text)) is None
 
 
 async def test_what_a_lost_node_had_is_asked_of_one_that_is_left(cluster: Cluster) -> None:
@@ -168,10 +182,13 @@ async def test_what_a_lost_node_had_is_asked_of_one_that_is_left(cluster: Cluste
     assert (cluster.address(LOW), cluster.address(HIGH)) == (None, ELSEWHERE)
     answers = Answers(elsewhere=slots(THERE, ELSEWHERE))
     await cluster.find(answers.inquire)
-    assert (cluster.address(LOW), answers.asked) == (THERE, ["elsewhere"])
+    assert cluster.address(LOW) == THERE
+    assert set(answers.asked) <= {"elsewhere", "here", "there"}
 
 
-@pytest.mark.parametrize("reply", [None, [], Refused("ERR", "ERR no cluster")])
+@pytest.mark.parametrize(
+    "reply", [None, [], Refused("ERR", "ERR no cluster"), [[0]], [["x", 1, [b"h", 1]]], [[0, 9, None]]]
+)
 async def test_nodes_that_do_not_know_are_no_answer(reply: object) -> None:
     with pytest.raises(ConnectionLost):
         await Cluster([HERE], Login()).find(Answers(here=reply).inquire)

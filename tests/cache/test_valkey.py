@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -234,6 +235,42 @@ async def test_who_answers_in_valkeys_place_is_told_what_was_purged_a_moment_ago
         assert await eventually(told, within_s=5)
         assert await client.get(generation_name("long ago")) is None
     await tier.aclose()
+
+
+async def test_what_is_owed_is_paid_once_however_many_read_meanwhile(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    purged = [f"tag {number}" for number in range(OWED_MAX // 2)]
+    await tier.raise_generations(purged, 5)
+    async with Redis.from_url(mortal_valkey.url) as client:
+        await client.client_kill_filter(skipme=True)
+        await client.config_resetstat()
+
+        async def all_read() -> bool:
+            reads = await asyncio.gather(*[tier.get(KEY, TAGS) for _ in range(200)], return_exceptions=True)
+            return not any(isinstance(one, CacheUnavailable) for one in reads)
+
+        assert await eventually(all_read, within_s=5)
+        calls = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        assert calls <= 2 * len(purged)
+
+
+async def test_a_purge_that_is_told_again_is_the_highest_of_its_tag(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    for value in (12, 10):
+        await tier.raise_generations([TAG], value)
+    mortal_valkey.kill()
+    await mortal_valkey.start()
+
+    async def told() -> bool:
+        with contextlib.suppress(CacheUnavailable):
+            return (await tier.get(KEY, (TAG,))).generations == (12,)
+        return False
+
+    assert await eventually(told, within_s=5)
 
 
 async def test_more_purges_than_can_be_told_again_are_told_as_one_of_everything(
