@@ -61,6 +61,11 @@ class SingleFlight(Generic[Filled]):
         finally:
             flight.waiters -= 1
 
+    def begin(self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]]) -> None:
+        """Have the fill of `key` run for nobody, unless it runs already; those somebody waits for have half of the room."""
+        if key not in self._flights and len(self._flights) < self._flights_max // 2:
+            self._take_off(key, fill)
+
     async def aclose(self) -> None:
         """Give up every fill that still runs; who waits gets `Overloaded`."""
         tasks = [flight.task for flight in self._flights.values()]

@@ -22,7 +22,7 @@ class Verdict(Enum):
     """What an entry's age and origin allow."""
 
     FRESH = "fresh"
-    STALE = "stale"  # only when the fetch fails
+    STALE = "stale"  # while it is fetched again, or when that fails
     EXPIRED = "expired"  # only in survival, if the class allows
     DISTRUSTED = "distrusted"  # never
 

@@ -33,13 +33,14 @@ class Policy(msgspec.Struct, frozen=True):
     """One freshness class.
 
     `fresh_s`: served without asking anybody. `tier1_s`: served from the process without asking tier 2.
-    `stale_if_error_s`: counted from the end of freshness. `survival_s`: counted from the fetch.
+    `stale_while_revalidate_s`, `stale_if_error_s`: counted from the end of freshness. `survival_s`: from the fetch.
     `shared`: the answer is about no single person. `stored` false: nothing is kept.
     """
 
     name: str
     fresh_s: float = 0.0
     tier1_s: float = TIER1_RECHECK_MAX_S
+    stale_while_revalidate_s: float = 0.0
     stale_if_error_s: float = 0.0
     survival_s: float = 0.0
     shared: bool = False
@@ -52,12 +53,32 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 N = Policy(name="N", stored=False)
-S = Policy(name="S", fresh_s=MINUTE_S, stale_if_error_s=10 * MINUTE_S, survival_s=12 * HOUR_S)
-M = Policy(name="M", fresh_s=15 * MINUTE_S, stale_if_error_s=HOUR_S, survival_s=DAY_S)
-D = Policy(name="D", fresh_s=6 * HOUR_S, stale_if_error_s=DAY_S, survival_s=2 * DAY_S, shared=True)
+S = Policy(
+    name="S",
+    fresh_s=MINUTE_S,
+    stale_while_revalidate_s=MINUTE_S,
+    stale_if_error_s=10 * MINUTE_S,
+    survival_s=12 * HOUR_S,
+)
+M = Policy(
+    name="M",
+    fresh_s=15 * MINUTE_S,
+    stale_while_revalidate_s=5 * MINUTE_S,
+    stale_if_error_s=HOUR_S,
+    survival_s=DAY_S,
+)
+D = Policy(
+    name="D",
+    fresh_s=6 * HOUR_S,
+    stale_while_revalidate_s=HOUR_S,
+    stale_if_error_s=DAY_S,
+    survival_s=2 * DAY_S,
+    shared=True,
+)
 R = Policy(
     name="R",
     fresh_s=ENTRY_LIFE_MAX_S - DAY_S,
+    stale_while_revalidate_s=DAY_S,
     stale_if_error_s=DAY_S,
     survival_s=ENTRY_LIFE_MAX_S,
     shared=True,

@@ -22,6 +22,7 @@ class State(StrEnum):
     MISS = "miss"
     REVALIDATED = "revalidated"
     COLLAPSED = "collapsed"  # another reader's miss answered this one
+    REVALIDATING = "revalidating"  # stale, and asked about behind the reader's back
     STALE = "stale"  # the fetch failed; within the class's window
     SURVIVAL = "survival"  # no datacenter answers
 
@@ -33,6 +34,7 @@ class Event(StrEnum):
     HIT_TIER2 = "hit_tier2"
     MISS = "miss"
     REVALIDATED = "revalidated"
+    REVALIDATING = "revalidating"
     STALE = "stale"
     SURVIVAL = "survival"
     COLLAPSED = "collapsed"

@@ -16,6 +16,7 @@ from cache import entries
 from cache.bounded_valkey import CacheUnavailable
 from cache.cache_key import CacheKey
 from cache.entries import Entry, EntryBroken
+from cache.leases import Heard, Lease
 from cache.reading import Event
 from cache.sealing import SealBroken, Sealer
 from cache.valkey import Put, ValkeyTier, order
@@ -58,10 +59,27 @@ class SharedTier:
         known = None not in found.generations and entry.tags == tuple(tags)
         return Looked(answered=True, entry=entry if known else None, generations=found.generations)
 
-    def offer(self, key: CacheKey, entry: Entry, *, life_s: float) -> None:
-        """Store an entry for `life_s` seconds behind the reader's back, unless a newer one or a purge is there."""
+    async def turn(self, key: CacheKey, heard: Heard, *, within_s: float) -> Lease:
+        """The turn at filling a key, for the whole site. Raises `TurnFailed`, `TimeoutError`."""
+        return await self._valkey.leases.turn(key, heard, within_s=within_s)
+
+    def offer(self, key: CacheKey, entry: Entry, *, life_s: float, lease: Lease | None = None) -> None:
+        """Store an entry for `life_s` seconds behind the reader's back, unless a newer one or a purge is there.
+
+        Who waits for the turn of `lease` waits until it can be found.
+        """
         if life_s > 0:
-            self._run(self._put(key, entry, life_s))
+            handed = lease.handed_on() if lease is not None else Lease()
+            if not self._run(self._put(key, entry, life_s, handed)):
+                handed.abandon()
+
+    def end(self, lease: Lease, error: BaseException | None = None, *, found: bool = False) -> None:
+        """End a turn behind the reader's back: it failed, nothing was to be fetched, or what came is for nobody else."""
+        if lease.held:
+            handed = lease.handed_on()
+            word = handed.done() if found else handed.each() if error is None else handed.failed(error)
+            if not self._run(word):
+                handed.abandon()
 
     async def purge(self, tags: Sequence[str], value: int) -> None:
         """Raise the tags' generations; what Valkey cannot hear now, it hears before it is read again."""
@@ -91,22 +109,31 @@ class SharedTier:
             await asyncio.wait(self._errands)
         await self._valkey.aclose()
 
-    async def _put(self, key: CacheKey, entry: Entry, life_s: float) -> None:
-        sealed = self._sealer.seal(entries.encode(entry), _name(key, order(entry)))
-        put = await self._valkey.put(key, sealed, entry=entry, life_s=life_s)
+    async def _put(self, key: CacheKey, entry: Entry, life_s: float, lease: Lease) -> None:
+        try:
+            sealed = self._sealer.seal(entries.encode(entry), _name(key, order(entry)))
+            put = await self._valkey.put(key, sealed, entry=entry, life_s=life_s)
+        except BaseException:
+            await lease.each()
+            raise
+        if put is Put.PURGED:
+            self._event(Event.PURGED_IN_FLIGHT)
+            await lease.each()
+            return
         if put is Put.OLDER:
             self._event(Event.REFUSED_OLDER)
-        elif put is Put.PURGED:
-            self._event(Event.PURGED_IN_FLIGHT)
+        await lease.done()
 
-    def _run(self, errand: Coroutine[Any, Any, None]) -> None:
+    def _run(self, errand: Coroutine[Any, Any, None]) -> bool:
+        """Whether there is room for it."""
         if len(self._errands) >= ERRANDS_MAX:
             errand.close()
             self._event(Event.ERRAND_SKIPPED)
-            return
+            return False
         task = asyncio.create_task(errand)
         self._errands.add(task)
         task.add_done_callback(self._came_back)
+        return True
 
     def _came_back(self, task: asyncio.Task[None]) -> None:
         self._errands.discard(task)
@@ -117,6 +144,17 @@ class SharedTier:
             error is not None
         ):  # an entry that cannot be written down: nobody waits for it, but it is counted
             self._event(Event.ERRAND_FAILED)
+
+
+def shared_tier(
+    valkey: ValkeyTier | None, sealer: Sealer | None, on_event: Callable[[Event], None]
+) -> SharedTier | None:
+    """Tier 2 where there is one. Raises ValueError without a sealer: nothing readable leaves the process."""
+    if valkey is None:
+        return None
+    if sealer is None:
+        raise ValueError("tier 2 needs a sealer: nothing readable leaves the process")
+    return SharedTier(valkey, sealer, on_event=on_event)
 
 
 def _name(key: CacheKey, written_order: bytes) -> bytes:

@@ -12,30 +12,31 @@ entry is offered under the generations read before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
+from cache import asking
+from cache.asking import Ask, Fetch, Known
 from cache.cache_key import CacheKey
 from cache.coalescing import SingleFlight
 from cache.entries import NOWHERE, Entry, Position
-from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, may_survive, newer
+from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, newer
 from cache.generations import EVERYTHING, Generations
+from cache.leases import Heard, Lease
 from cache.memory import Held, MemoryTier
-from cache.policy import Policy, is_failure, nobody_answers
+from cache.policy import Policy
 from cache.reading import Event, Fetched, Reading, State, made_of
 from cache.sealing import Sealer
-from cache.shared import Looked, SharedTier
+from cache.shared import Looked, SharedTier, shared_tier
 from cache.valkey import ValkeyTier
 
 FETCH_MAX_S = 4.5
 WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
-WAITERS_MAX = 2048
+WAITERS_MAX = 4096
 TAGS_PER_ENTRY_MAX = 16
-
-Fetch = Callable[[Entry | None], Awaitable[Fetched]]
 
 
 class FetchTimedOut(Exception):
@@ -43,25 +44,6 @@ class FetchTimedOut(Exception):
 
     slug: ClassVar[str] = "datacenters-unavailable"
     retry_after_s: float | None = 1.0
-
-
-class _Ask(msgspec.Struct, frozen=True):
-    """One read: what is wanted and how to get it."""
-
-    key: CacheKey
-    text: str
-    policy: Policy
-    tags: tuple[str, ...]
-    fetch: Fetch
-    not_before: Position
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """What the tiers hold: `best` may be shown if its age allows, `previous` only helps to revalidate."""
-
-    best: Entry | None = None
-    tier: int = 0
-    previous: Entry | None = None
 
 
 class Cache:
@@ -83,7 +65,7 @@ class Cache:
         self._generations = generations
         self._clock = clock
         self._event = on_event or _unheard
-        self._shared = _shared_tier(valkey, sealer, self._event)
+        self._shared = shared_tier(valkey, sealer, self._event)
         self._fetch_max_s = fetch_max_s
         self._epochs = Epochs()
         self._epochs_serial = 0
@@ -117,7 +99,7 @@ class Cache:
         if len(tags) > TAGS_PER_ENTRY_MAX:
             raise ValueError(f"an entry has at most {TAGS_PER_ENTRY_MAX} tags")
         text = key.text
-        ask = _Ask(
+        ask = Ask(
             key=key,
             text=text,
             policy=policy,
@@ -127,7 +109,7 @@ class Cache:
         )
         now = self._clock()
         if not policy.stored:
-            fetched = await self._fetched(ask, None)
+            fetched = await self._fetched(ask, None, asyncio.get_running_loop().time() + self._fetch_max_s)
             return _reading(self._made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
         held = self.peek(text, now)
         if held is not None and held.entry.position >= not_before:
@@ -212,32 +194,59 @@ class Cache:
         if self._shared is not None:
             await self._shared.aclose()
 
-    async def _resolve(self, ask: _Ask) -> Reading:
+    async def _resolve(self, ask: Ask, *, behind: bool = False) -> Reading:
         looked_at = self._clock()
         known = await self._look(ask)
-        now = self._clock()
-        if (
-            known.best is not None
-            and known.best.position >= ask.not_before
-            and judge(known.best, ask.policy, now, epochs=self._epochs) is Verdict.FRESH
-        ):
-            self._keep(ask, known.best, looked_at, now)
-            self._event(Event.HIT_TIER1 if known.tier == 1 else Event.HIT_TIER2)
-            return _reading(known.best, State.HIT, known.tier, now)
-        # Before the fetch, or a purge that runs beside it would be missed.
-        recorded = self._generations.snapshot(ask.tags)
+        if (found := self._shown(ask, known, looked_at, fresh_only=behind)) is not None:
+            return found
+        lease, ends_at = Lease(), asyncio.get_running_loop().time() + self._fetch_max_s
         try:
-            fetched = await self._fetched(ask, known.previous)
-        except Exception as error:
-            covered = self._cover(ask, known, error)
+            if self._shared is not None and known.answered and ask.not_before == NOWHERE:
+                lease = await self._turn(self._shared, ask, ends_at)
+                looked_at = self._clock()
+                known = await self._look(ask)  # somebody's turn may have ended just now
+                if (found := self._shown(ask, known, looked_at, fresh_only=True)) is not None:
+                    self._shared.end(lease, found=True)
+                    return found
+            # Before the fetch, or a purge that runs beside it would be missed.
+            recorded, begun_at = self._generations.snapshot(ask.tags), self._clock()
+            fetched = await self._fetched(ask, known.previous, ends_at)
+            entry = self._made(ask, fetched, begun_at, known.previous, recorded)
+            return self._fill(ask, known, entry, fetched, looked_at, lease)
+        except BaseException as error:
+            if self._shared is not None:
+                self._shared.end(lease, error)
+            covered = None if behind else self._cover(ask, known, error)
             if covered is None:
                 raise
             return covered
-        entry = self._made(ask, fetched, now, known.previous, recorded)
-        return self._fill(ask, known, entry, fetched, looked_at)
+        finally:
+            if self._shared is not None:
+                self._shared.end(lease)
 
-    async def _fetched(self, ask: _Ask, previous: Entry | None) -> Fetched:
-        deadline = asyncio.timeout(self._fetch_max_s)
+    def _shown(self, ask: Ask, known: Known, looked_at: float, *, fresh_only: bool) -> Reading | None:
+        """What is known, if it may be shown before anybody is asked; what is stale then has somebody ask behind."""
+        now = self._clock()
+        state = asking.at_once(ask, known, now, epochs=self._epochs)
+        if known.best is None or state is None or (fresh_only and state is not State.HIT):
+            return None
+        if state is State.HIT:
+            self._keep(ask, known.best, looked_at, now)
+            self._event(Event.HIT_TIER1 if known.tier == 1 else Event.HIT_TIER2)
+        else:
+            self._event(Event.REVALIDATING)
+            self._flights.begin((ask.text, Event.REVALIDATING), lambda: self._resolve(ask, behind=True))
+        return _reading(known.best, state, known.tier, now)
+
+    async def _turn(self, shared: SharedTier, ask: Ask, ends_at: float) -> Lease:
+        heard = Heard(self._generations.snapshot(ask.tags), self._epochs.current)
+        try:
+            return await shared.turn(ask.key, heard, within_s=ends_at - asyncio.get_running_loop().time())
+        except TimeoutError as error:
+            raise FetchTimedOut("another worker's fetch did not end in time") from error
+
+    async def _fetched(self, ask: Ask, previous: Entry | None, ends_at: float) -> Fetched:
+        deadline = asyncio.timeout_at(ends_at)
         try:
             async with deadline:
                 return await ask.fetch(previous)
@@ -246,7 +255,9 @@ class Cache:
                 raise FetchTimedOut("the fetch did not end in time") from error
             raise
 
-    def _fill(self, ask: _Ask, known: _Known, entry: Entry, fetched: Fetched, looked_at: float) -> Reading:
+    def _fill(
+        self, ask: Ask, known: Known, entry: Entry, fetched: Fetched, looked_at: float, lease: Lease
+    ) -> Reading:
         """Keep what was fetched where the rules allow, and answer with it."""
         now = self._clock()
         best = known.best
@@ -264,25 +275,21 @@ class Cache:
                 self._keep(ask, entry, looked_at, now)
         elif fetched.cacheable and self._epochs.trust(entry):
             self._keep(ask, entry, looked_at, now)
-            self._offer(ask, entry, now)
+            self._offer(ask, entry, now, lease)
         state = State.REVALIDATED if fetched.not_modified else State.MISS
         self._event(Event(state.value))
         return _reading(entry, state, 0, now)
 
-    def _cover(self, ask: _Ask, known: _Known, error: Exception) -> Reading | None:
+    def _cover(self, ask: Ask, known: Known, error: BaseException) -> Reading | None:
         """The older answer that may stand in for a failed fetch, if any."""
-        best, now = known.best, self._clock()
-        if best is None or not is_failure(error) or not self._valid(best) or best.position < ask.not_before:
+        now = self._clock()
+        state = asking.instead(ask, known, error, now, epochs=self._epochs)
+        if known.best is None or state is None or not self._valid(known.best):
             return None
-        if judge(best, ask.policy, now, epochs=self._epochs) is Verdict.STALE:
-            self._event(Event.STALE)
-            return _reading(best, State.STALE, known.tier, now)
-        if nobody_answers(error) and may_survive(best, ask.policy, now, epochs=self._epochs):
-            self._event(Event.SURVIVAL)
-            return _reading(best, State.SURVIVAL, known.tier, now)
-        return None
+        self._event(Event(state.value))
+        return _reading(known.best, state, known.tier, now)
 
-    async def _look(self, ask: _Ask) -> _Known:
+    async def _look(self, ask: Ask) -> Known:
         """What both tiers hold, joined: generations by maximum, entries by version."""
         looked = await self._look_shared(ask)
         held = self._memory.get(ask.text)
@@ -299,9 +306,14 @@ class Cache:
         previous, _ = max(trusted, key=_version, default=(None, 0))
         if best is not None and looked.answered and best is not looked.entry:
             self._offer(ask, best, self._clock())  # Valkey lost it (restart, eviction): others need not fetch
-        return _Known(best=best, tier=tier, previous=previous if previous and previous.origin_etag else None)
+        return Known(
+            best=best,
+            tier=tier,
+            previous=previous if previous and previous.origin_etag else None,
+            answered=looked.answered,
+        )
 
-    async def _look_shared(self, ask: _Ask) -> Looked:
+    async def _look_shared(self, ask: Ask) -> Looked:
         if self._shared is None:
             return Looked()
         looked = await self._shared.look(ask.key, ask.tags)
@@ -323,7 +335,7 @@ class Cache:
         held.epochs_serial = self._epochs_serial
         return held
 
-    def _keep(self, ask: _Ask, entry: Entry, looked_at: float, now: float) -> None:
+    def _keep(self, ask: Ask, entry: Entry, looked_at: float, now: float) -> None:
         """Keep in tier 1; its window counts from when tier 2 was asked, before the fetch, not from the answer."""
         from_s = now - CLOCK_SKEW_MAX_S
         until_s = min(fresh_until(entry, ask.policy), looked_at + ask.policy.tier1_s)
@@ -342,13 +354,14 @@ class Cache:
         """Whether an entry keeps its place against an older version: not once distrusted, nor after its life."""
         return self._epochs.trust(entry) and now - entry.stored_at < policy.life_s
 
-    def _offer(self, ask: _Ask, entry: Entry, now: float) -> None:
+    def _offer(self, ask: Ask, entry: Entry, now: float, lease: Lease | None = None) -> None:
         if self._shared is not None:
-            self._shared.offer(ask.key, entry, life_s=entry.stored_at + ask.policy.life_s - now)
+            life_s = entry.stored_at + ask.policy.life_s - now
+            self._shared.offer(ask.key, entry, life_s=life_s, lease=lease)
 
     @staticmethod
     def _made(
-        ask: _Ask, fetched: Fetched, begun_at: float, previous: Entry | None, generations: Sequence[int]
+        ask: Ask, fetched: Fetched, begun_at: float, previous: Entry | None, generations: Sequence[int]
     ) -> Entry:
         return made_of(
             fetched, key=ask.key, tags=ask.tags, generations=generations, begun_at=begun_at, previous=previous
@@ -357,16 +370,6 @@ class Cache:
 
 def _reading(entry: Entry, state: State, tier: int, now: float) -> Reading:
     return Reading(entry=entry, state=state, tier=tier, age_s=max(0.0, now - entry.stored_at))
-
-
-def _shared_tier(
-    valkey: ValkeyTier | None, sealer: Sealer | None, on_event: Callable[[Event], None]
-) -> SharedTier | None:
-    if valkey is None:
-        return None
-    if sealer is None:
-        raise ValueError("tier 2 needs a sealer: nothing readable leaves the process")
-    return SharedTier(valkey, sealer, on_event=on_event)
 
 
 def _version(candidate: tuple[Entry, int]) -> tuple[int, Position, float]:

@@ -17,6 +17,7 @@ from cache.bounded_valkey import OPERATION_MAX_S, BoundedValkey, Question, Scrip
 from cache.cache_key import CacheKey, sealed_name
 from cache.entries import Entry
 from cache.generations import EVERYTHING
+from cache.leases import Leases
 from cache.policy import GENERATION_LIFE_S
 
 # Purges that Valkey has not heard yet; beyond this many tags one purge of everything replaces them.
@@ -64,7 +65,9 @@ class Put(Enum):
 
     STORED = b"stored"
     OLDER = b"older"  # a newer version is there
-    PURGED = b"purged"  # a tag was purged after the entry's generations were read: not stored
+    PURGED = (
+        b"purged"  # a tag was purged after the entry's generations were read: not stored, or hidden by them
+    )
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class ValkeyTier:
         self._valkey = BoundedValkey(url, monotonic=monotonic, operation_max_s=operation_max_s)
         self._connections = 0
         self._paying: asyncio.Task[None] | None = None
+        self.leases = Leases(self._valkey, name_secret=name_secret)
 
     async def get(self, key: CacheKey, tags: Sequence[str]) -> Found:
         """The sealed entry and the generations of `tags`, in one round trip. Raises `CacheUnavailable`."""

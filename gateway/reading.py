@@ -18,7 +18,7 @@ from cache.cache_key import CacheKey
 from cache.entries import Entry
 from cache.memory import Held
 from cache.policy import S
-from cache.reading import Fetched, Reading
+from cache.reading import Fetched, Reading, State
 from cache.store import Cache
 from datacenters.attempts import Answer
 from datacenters.directory import WRITING_MODES, Directory, Mode
@@ -40,6 +40,7 @@ _STATUS_WORDS = {
     "revalidated": "massar; hit; fwd=stale; fwd-status=304",
     "miss": "massar; fwd=miss",
     "collapsed": "massar; fwd=miss; collapsed",
+    "revalidating": "massar; hit; detail=stale-while-revalidate",
     "stale": "massar; hit; fwd=stale; detail=stale-if-error",
     "survival": "massar; hit; detail=survival",
 }
@@ -154,6 +155,8 @@ class CachedReads:
         reading = await self._cache.read(
             key, policy=read.freshness, tags=source.tags, fetch=fetch, not_before=not_before
         )
+        if reading.state is State.SURVIVAL:  # as this worker has heard itself, or another one that asked
+            self._away_at = self._clock()
         return self._answered(reading)
 
     @property
@@ -202,7 +205,7 @@ class CachedReads:
         entry, state = reading.entry, reading.state
         mode = self.mode
         data_age_s: float | None = None
-        if state in ("stale", "survival"):
+        if state in ("revalidating", "stale", "survival"):
             data_age_s = reading.age_s
         elif entry.max_age_s == FROM_STANDBY_MAX_AGE_S:
             mode, data_age_s = "read-only", reading.age_s

@@ -24,6 +24,7 @@ _CACHE = {
     "revalidated": "stale, and the datacenter said that it still holds (304)",
     "miss": "in no tier: asked of a datacenter",
     "collapsed": "in no tier: waited for another request's fetch of the same entry",
+    "revalidating": "stale, shown while the datacenter is asked again behind it (stale-while-revalidate)",
     "stale": "stale, shown because the fetch failed",
     "survival": "old, shown because no datacenter answered",
     "composed": "put together from several entries",

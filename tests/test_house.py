@@ -67,6 +67,7 @@ WITHOUT_SLUG = {
     "cache.connection.Busy": "a miss",
     "cache.connection.ConnectionLost": "a miss",
     "cache.connection.LoginRefused": "a miss",
+    "cache.leases.TurnFailed": "carries the slug of another worker's error",
     "cache.http.client.ClientGone": "nobody is left to hear it",
     "cache.http.client.ClientSlow": "the driver answers 408",
     "cache.http.fetching._Stale": "tried once more",

@@ -23,13 +23,18 @@ def test_no_store_and_unreleased_keep_nothing() -> None:
 
 def test_relations_are_fresh_a_minute_never_stale_and_survive_four_hours() -> None:
     assert RELATIONS.fresh_s == 60
-    assert RELATIONS.stale_if_error_s == 0
+    assert RELATIONS.stale_if_error_s == RELATIONS.stale_while_revalidate_s == 0
     assert RELATIONS.survival_s == 4 * 3600
 
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)
 def test_no_entry_outlives_the_generations_it_recorded(each: Policy) -> None:
     assert each.life_s <= policy.ENTRY_LIFE_MAX_S < policy.GENERATION_LIFE_S
+
+
+@pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)
+def test_what_is_shown_while_somebody_asks_would_be_shown_if_that_failed(each: Policy) -> None:
+    assert each.stale_while_revalidate_s <= each.stale_if_error_s
 
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)

@@ -227,7 +227,7 @@ async def test_a_worker_that_missed_a_purge_shows_the_old_answer_three_seconds_a
 async def test_what_valkey_lost_is_offered_again_by_who_still_has_it(tier: ValkeyTier, raw: Redis) -> None:
     world, origin = World(valkey=tier), Datacenter()
     await read(world, origin)
-    await eventually(raw.dbsize, within_s=2)
+    await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)
     await raw.flushall()
     world.clock.now += 4
     assert await read(world, origin) is State.HIT
@@ -312,7 +312,7 @@ async def test_valkey_is_used_again_by_itself(
 async def test_a_valkey_full_of_garbage_costs_only_misses(tier: ValkeyTier, raw: Redis) -> None:
     world, origin = World(valkey=tier), Datacenter()
     await read(world, origin)
-    await eventually(raw.dbsize, within_s=2)
+    await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)
     async for name in raw.scan_iter():
         await raw.set(name, b"\x00garbage" * 20)
     world.memory.clear()

@@ -137,14 +137,14 @@ async def test_an_expired_entry_is_revalidated_by_what_the_origin_called_it(
     origin.now(origin_etag='"o1"')
     first = await read(world, origin)
     assert origin.previous is None
-    world.clock.now += 61
+    world.clock.now += 121
     origin.now(b"", not_modified=True, position=(1, 150))
     second = await read(world, origin)
     assert origin.previous is first.entry
     assert (second.state, second.entry.body, second.entry.stored_at) == (
         State.REVALIDATED,
         b"first",
-        NOW + 61,
+        NOW + 121,
     )
     assert (await read(world, origin)).state is State.HIT
 
@@ -210,13 +210,81 @@ async def test_nothing_from_before_the_write_stands_in_for_a_failed_fetch(
 ) -> None:
     await read(world, origin)
     origin.error = error
-    world.clock.now += 61
+    world.clock.now += 121
     assert (await read(world, origin, not_before=(1, 100))).state is State.STALE
     with pytest.raises(type(error)):
         await read(world, origin, not_before=(1, 101))
     world.clock.now += HOUR_S
     with pytest.raises(type(error)):
         await read(world, origin, not_before=(1, 101))
+
+
+# Stale, and asked about behind the reader's back (RFC 5861 §3)
+
+
+async def test_a_stale_entry_is_shown_while_one_asks_behind_the_readers(
+    world: World, origin: Datacenter
+) -> None:
+    await read(world, origin)
+    origin.now(b"second", position=(1, 101))
+    origin.gate = asyncio.Event()
+    world.clock.now += 61
+    for _ in range(5):
+        reading = await read(world, origin)
+        assert (reading.state, reading.age_s, reading.entry.body) == (State.REVALIDATING, 61, b"first")
+    await eventually(lambda: origin.asked == 2, within_s=1)
+    origin.gate.set()
+
+    async def fresh() -> bool:
+        reading = await read(world, origin)
+        return (reading.state, reading.entry.body) == (State.HIT, b"second")
+
+    assert await eventually(fresh, within_s=1)
+    assert origin.asked == 2
+
+
+async def test_the_window_of_asking_behind_has_an_end(world: World, origin: Datacenter) -> None:
+    await read(world, origin)
+    origin.now(b"second", position=(1, 101))
+    world.clock.now += S.fresh_s + S.stale_while_revalidate_s
+    assert (await read(world, origin)).entry.body == b"second"
+
+
+async def test_those_asked_for_behind_leave_room_for_those_somebody_waits_for(
+    origin: Datacenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "FLIGHTS_MAX", 4)
+    world, keys = World(), [CacheKey(f"/r/{number}", "v") for number in range(8)]
+    for key in keys:
+        await world.cache.read(key, policy=S, tags=(TAG,), fetch=origin.fetch)
+    origin.gate = asyncio.Event()
+    world.clock.now += 61
+    for key in keys:
+        reading = await world.cache.read(key, policy=S, tags=(TAG,), fetch=origin.fetch)
+        assert reading.state is State.REVALIDATING
+    assert 0 < len(world.cache._flights) <= 2
+    origin.gate.set()
+    await world.cache.aclose()
+
+
+async def test_relations_are_never_shown_while_somebody_asks(world: World, origin: Datacenter) -> None:
+    await read(world, origin, RELATIONS)
+    origin.now(b"second", position=(1, 101))
+    world.clock.now += 60.1
+    assert (await read(world, origin, RELATIONS)).entry.body == b"second"
+
+
+async def test_what_was_purged_or_is_older_than_a_write_is_not_shown_while_somebody_asks(
+    world: World, origin: Datacenter
+) -> None:
+    await read(world, origin)
+    origin.now(b"second", position=(1, 101))
+    world.clock.now += 61
+    assert (await read(world, origin, not_before=(1, 101))).entry.body == b"second"
+    origin.now(b"third", position=(1, 102))
+    world.clock.now += 61
+    await world.cache.purge([TAG], 1)
+    assert (await read(world, origin)).entry.body == b"third"
 
 
 # Failures of the fetch
@@ -228,16 +296,16 @@ async def test_a_failed_fetch_is_covered_by_a_stale_entry_of_the_class(
 ) -> None:
     await read(world, origin)
     origin.error = error
-    world.clock.now += 61
+    world.clock.now += 121
     reading = await read(world, origin)
-    assert (reading.state, reading.tier, reading.age_s, reading.entry.body) == (State.STALE, 1, 61, b"first")
+    assert (reading.state, reading.tier, reading.age_s, reading.entry.body) == (State.STALE, 1, 121, b"first")
     assert world.events[Event.STALE] == 1
 
 
 async def test_an_answer_of_the_datacenter_is_never_covered(world: World, origin: Datacenter) -> None:
     await read(world, origin)
     origin.error = NotFound()
-    world.clock.now += 61
+    world.clock.now += 121
     with pytest.raises(NotFound):
         await read(world, origin)
 
@@ -261,7 +329,7 @@ async def test_a_fetch_that_hangs_is_given_up(origin: Datacenter) -> None:
     origin.gate = None
     await read(world, origin)
     origin.gate = asyncio.Event()
-    world.clock.now += 61
+    world.clock.now += 121
     assert (await read(world, origin)).state is State.STALE
 
 

@@ -90,7 +90,7 @@ async def test_a_lagging_datacenter_does_not_take_back_what_was_shown(
 ) -> None:
     origin.now(b"newer", position=(1, 200))
     await read(world, origin)
-    world.clock.now += 61
+    world.clock.now += 121
     origin.now(b"older", position=(1, 150))
     reading = await read(world, origin)
     assert (reading.entry.body, reading.state) == (b"newer", State.STALE)
