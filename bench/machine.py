@@ -73,7 +73,10 @@ def cpu_s(who: proc.Identity) -> float:
 
 
 def _used_ticks(pid: int) -> int:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it ended since it was found
     fields = stat.rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])  # utime and stime. Source: proc_pid_stat(5)
 

@@ -59,6 +59,15 @@ def identity(pid: int) -> Identity:
     return Identity(pid=pid, started_ticks=found.started_ticks)
 
 
+def command(who: Identity) -> list[str]:
+    """Return the words a process was started with, or shows instead; none when it is gone. Source: proc_pid_cmdline(5)."""
+    try:
+        words = Path(f"/proc/{who.pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return os.fsdecode(words).rstrip("\0").split("\0") if alive(who) else []
+
+
 def own_identity() -> Identity:
     """Name the calling process."""
     return identity(os.getpid())

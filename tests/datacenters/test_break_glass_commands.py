@@ -31,7 +31,7 @@ while True:
     try:
         if open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
             break
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         break
     time.sleep(0.02)
 started = subprocess.Popen([*command, "--force-new-cluster"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

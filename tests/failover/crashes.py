@@ -75,7 +75,7 @@ class Crashes:
         """Kill datacenter and database, the standby a moment behind: else nothing were left to replay."""
         lost = [*self._rows(f"{ACTIVE}-postgres"), *self._rows(f"{ACTIVE}-datacenter")]
         for who in proc.descendants(lost):
-            if b"walsender" in Path(f"/proc/{who.pid}/cmdline").read_bytes():
+            if any("walsender" in word for word in proc.command(who)):
                 proc.send(who, signal.SIGSTOP)
         kill_at = time.monotonic() + BEHIND_S
         while time.monotonic() < kill_at:

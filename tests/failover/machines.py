@@ -88,8 +88,8 @@ class Machine:
 
 def data_folder(postgres: proc.Identity) -> Path:
     """Where a running PostgreSQL keeps its data, as its command line says."""
-    words = Path(f"/proc/{postgres.pid}/cmdline").read_bytes().split(b"\0")
-    return Path(words[words.index(b"-D") + 1].decode())
+    words = proc.command(postgres)
+    return Path(words[words.index("-D") + 1])
 
 
 def fill(volume: Path) -> None:

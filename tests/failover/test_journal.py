@@ -36,7 +36,9 @@ async def pair(tmp_path: Path, logs: Path) -> AsyncIterator[Pair]:
 def replication_stopped(pair: Pair) -> Iterator[None]:
     """Rabat's PostgreSQL goes on, and sends nothing any more."""
     roots = [pair.databases["rabat"].process.who]
-    senders = [who for who in proc.descendants(roots) if b"walsender" in _command(who)]
+    senders = [
+        who for who in proc.descendants(roots) if any("walsender" in word for word in proc.command(who))
+    ]
     assert senders
     for who in senders:
         proc.send(who, signal.SIGSTOP)
@@ -45,10 +47,6 @@ def replication_stopped(pair: Pair) -> Iterator[None]:
     finally:
         for who in senders:
             proc.send(who, signal.SIGCONT)
-
-
-def _command(who: proc.Identity) -> bytes:
-    return Path(f"/proc/{who.pid}/cmdline").read_bytes()
 
 
 async def ready(pair: Pair) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from pathlib import Path
 
 import httpx
 
@@ -56,12 +55,8 @@ async def test_a_killed_worker_is_replaced_and_service_goes_on(worn: Broken) -> 
 def _workers(worn: Broken, gateway: str) -> set[proc.Identity]:
     """The worker processes of a gateway: the children of the part of it that manages them."""
     family = proc.descendants([server(worn.country.table(), gateway)])
-    parts = {who.pid for who in family if b"gateway-part\0workers" in _command(who)}
+    parts = {who.pid for who in family if {"gateway-part", "workers"} <= set(proc.command(who))}
     return {who for who in family if who.pid in parts and _parent(who) in parts}
-
-
-def _command(who: proc.Identity) -> bytes:
-    return Path(f"/proc/{who.pid}/cmdline").read_bytes()
 
 
 def _parent(who: proc.Identity) -> int:

@@ -153,7 +153,7 @@ async def test_an_epoch_that_is_not_its_own_is_refused(worn: Broken, tmp_path: P
 
 def _started_as(who: proc.Identity) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a process."""
-    command = Path(f"/proc/{who.pid}/cmdline").read_text("utf-8").rstrip("\0").split("\0")
+    command = proc.command(who)
     environment = Path(f"/proc/{who.pid}/environ").read_text("utf-8").rstrip("\0").split("\0")
     return command, dict(entry.split("=", 1) for entry in environment)
 

@@ -83,6 +83,21 @@ def test_a_zombie_is_not_alive(sleeper: subprocess.Popen[bytes]) -> None:
     assert not proc.alive(who)
 
 
+def test_a_process_tells_the_words_it_was_started_with(sleeper: subprocess.Popen[bytes]) -> None:
+    assert proc.command(proc.identity(sleeper.pid)) == SLEEPER
+
+
+def test_a_process_that_is_gone_tells_no_words(sleeper: subprocess.Popen[bytes]) -> None:
+    who = proc.identity(sleeper.pid)
+    another = proc.Identity(pid=who.pid, started_ticks=who.started_ticks - 1)
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert proc.command(who) == [], "a zombie"
+    sleeper.wait()
+    assert proc.command(who) == []
+    assert proc.command(another) == []
+
+
 def test_descendants_are_found_across_sessions_parents_first(
     family: tuple[subprocess.Popen[str], list[proc.Identity]],
 ) -> None:
