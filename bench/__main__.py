@@ -18,6 +18,12 @@ import uvloop
 
 from bench import failover_figures, journal_price, valkey_reads, warm_read
 from bench.client import Unexpected
+from bench.figures import SAMPLES_MIN
+from bench.peers import plot
+from bench.peers import running as peers
+from bench.peers.comparing import Measuring
+from bench.peers.scenarios import SCENARIOS
+from bench.peers.tools import Missing
 from bench.workers import Unwatched
 from sandbox.network import PHONES, Network, NoNetwork
 from sandbox.processes import ProcessFailed
@@ -101,6 +107,28 @@ def switchover_command(*, runs: int, rate: float, inside: bool) -> None:
     _keep("switchover", result, failover_figures.handover_table(result, rate=rate))
 
 
+@main.command("peers")
+@click.option(
+    "--scenario", "names", type=click.Choice(sorted(SCENARIOS)), multiple=True, help="All by default."
+)
+@click.option("--pairs", type=click.IntRange(SAMPLES_MIN, 40), default=10, show_default=True, help="Rounds.")
+@_seconds
+@click.option("--connections", type=click.IntRange(1, 256), default=64, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(100, 20_000),
+    default=4_000.0,
+    show_default=True,
+    help="Requests due a second.",
+)
+def peers_command(*, names: tuple[str, ...], pairs: int, seconds: int, connections: int, rate: float) -> None:
+    """The gateway beside nginx, Envoy, HAProxy and FastAPI."""
+    how = Measuring(rounds=pairs, seconds=seconds, connections=connections, rate=rate)
+    result = _measured(peers.run(names or tuple(SCENARIOS), how=how))
+    kept = _keep("peers", result, peers.table(result))
+    kept.with_suffix(".svg").write_text(plot.svg(result), "utf-8")
+
+
 def _go_inside(name: str, runs: int, rate: float) -> None:
     """Run the same command where the phones are: in a namespace of its own, which needs root."""
     network = Network()
@@ -120,16 +148,17 @@ def _go_inside(name: str, runs: int, rate: float) -> None:
 def _measured(measuring: Coroutine[Any, Any, Any]) -> Any:
     try:
         return uvloop.run(measuring)
-    except (Unexpected, Unwatched, ProcessFailed) as reason:
+    except (Missing, Unexpected, Unwatched, ProcessFailed) as reason:
         raise click.ClickException(str(reason)) from None
 
 
-def _keep(name: str, result: Any, table: str) -> None:
+def _keep(name: str, result: Any, table: str) -> Path:
     print(table)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / time.strftime(f"%Y-%m-%dT%H%M%SZ-{name}.json", time.gmtime())
     path.write_bytes(msgspec.json.format(msgspec.json.encode({name: result}), indent=1))
     print(f"\nwritten to {path.relative_to(RESULTS.parents[1])}")
+    return path
 
 
 if __name__ == "__main__":

@@ -86,7 +86,9 @@ async def country(directory: Path) -> AsyncIterator[Ground]:
             path = f"/v1/pupils/{student['pupil_id']}/timetable"
             read = await client.get(path, headers={"authorization": f"Bearer {token}"})
             read.raise_for_status()
-        yield Ground(environment=_environment(table), token=token, path=path, body=read.content, place=place)
+        yield Ground(
+            environment=gateway_environment(table), token=token, path=path, body=read.content, place=place
+        )
 
 
 async def _shorten_week(records: str, class_id: str) -> None:
@@ -111,7 +113,7 @@ async def _sign_in(client: httpx.AsyncClient, account: dict[str, str]) -> str:
     return str(answer.json()["access_token"])
 
 
-def _environment(table: folder.Table) -> dict[str, str]:
+def gateway_environment(table: folder.Table) -> dict[str, str]:
     """What the sandbox's own gateway was started with. Source: proc_pid_environ(5)."""
     gateway = next(row.who for row in table.living() if row.name == f"{SITE}-gateway")
     pairs = Path(f"/proc/{gateway.pid}/environ").read_text(encoding="utf-8").split("\0")

@@ -5,14 +5,18 @@ Invariant: pure; a ratio is taken inside a pair of neighbouring blocks, so that 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
 import msgspec
 
+SAMPLES_MIN = 6
+UNCOVERED_MAX = 0.05
+
 
 class Figure(msgspec.Struct, frozen=True):
-    """A median between its quartiles: half of the samples lie within `low` and `high`."""
+    """A median, and what lies around it: its quartiles where `figure` made it, an interval of 95 % where `interval` did."""
 
     median: float
     low: float
@@ -23,6 +27,26 @@ def figure(samples: Sequence[float]) -> Figure:
     """The median and quartiles of at least two samples."""
     low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
     return Figure(median=median, low=low, high=high)
+
+
+def interval(samples: Sequence[float]) -> Figure:
+    """The median of at least six samples within an interval that covers that of the whole with 95 %.
+
+    Its ends are samples, so nothing is assumed of how they are spread.
+    Source: the sign test turned around; the binomial distribution of how many samples lie below the median.
+    """
+    count, ordered = len(samples), sorted(samples)
+    if count < SAMPLES_MIN:
+        raise ValueError(f"{count} samples are too few for an interval of 95 %")
+    outside, below = 0.0, 0
+    while (outside := outside + 2 * math.comb(count, below) / 2**count) <= UNCOVERED_MAX:
+        below += 1
+    return Figure(median=statistics.median(ordered), low=ordered[below - 1], high=ordered[count - below])
+
+
+def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Figure:
+    """The `interval` of `above[i] / below[i]`, pair by pair."""
+    return interval([one / other for one, other in zip(above, below, strict=True)])
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Figure:

@@ -5,17 +5,24 @@ Invariant: each variant is served with exactly the options of `gateway.serve`; o
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import mock
 
+import msgspec
 from granian import Granian
 
+from cache.asking import Ask
+from cache.store import Cache
 from datacenters.journal import Journal, JournalRecord, Kept
 from gateway import asgi, serve
 from gateway.edge import Message, Receive, Scope, Send
 from gateway.hot_routes import HotRoutes
+from routes.endpoint import CachedRead, Source
+from routes.timetables import TIMETABLE
 
 FLOOR_BODY_VARIABLE = "BENCH_FLOOR_BODY_BYTES"
 _FLOOR_HEADERS = [
@@ -47,6 +54,38 @@ def without_journal() -> Any:
 
     Journal.keep = keep  # type: ignore[method-assign, assignment]  # the one difference that is measured
     return asgi.build()
+
+
+def never_twice() -> Any:
+    """The gateway for which every timetable is a key of its own: each read is a whole miss, with its fill."""
+    number = itertools.count()
+    _key_timetables(lambda _params: str(next(number)))
+    return asgi.build()
+
+
+def from_valkey() -> Any:
+    """The gateway whose tier 1 keeps no timetable, each a pupil's own: those reads are hits of tier 2, hardly any shared."""
+    keep = Cache._keep  # noqa: SLF001 - the one difference that is measured
+
+    def forget(cache: Cache, ask: Ask, *facts: Any) -> None:
+        if not any(tag.startswith("timetable:") for tag in ask.tags):
+            keep(cache, ask, *facts)
+
+    Cache._keep = forget  # type: ignore[method-assign, assignment]  # noqa: SLF001  # the one difference that is measured
+    _key_timetables(lambda params: params["pupil_id"])
+    return asgi.build()
+
+
+def _key_timetables(by: Callable[[Mapping[str, str]], str]) -> None:
+    read = TIMETABLE.read
+    assert isinstance(read, CachedRead)
+    source_of = read.source
+
+    def source(params: Mapping[str, str]) -> Source:
+        asked = source_of(params)
+        return asked._replace(resource=f"{asked.resource}/{by(params)}")
+
+    msgspec.structs.force_setattr(read, "source", source)
 
 
 def floor() -> Any:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,6 +151,24 @@ async def test_body_and_generations_come_in_one_round_trip_and_a_connection_open
     await tier.get(KEY, TAGS)
     asked = set(await raw.info("commandstats"))
     assert asked - {"cmdstat_config|resetstat"} == {"cmdstat_auth", "cmdstat_mget"}
+
+
+async def test_a_purge_costs_the_same_whether_one_entry_has_the_tag_or_thousands(
+    tier: ValkeyTier, raw: Redis
+) -> None:
+    asked = []
+    for generation, entries in enumerate((1, 3_000), start=1):
+        one = versioned(1, (1, 1), 0, generation - 1)
+        keys = [
+            msgspec.structs.replace(KEY, resource=f"{KEY.resource}/{number}") for number in range(entries)
+        ]
+        await asyncio.gather(*[tier.put(key, b"sealed", entry=one, life_s=60) for key in keys])
+        await raw.config_resetstat()
+        await tier.raise_generations([TAG], generation)
+        asked.append({name: stat["calls"] for name, stat in (await raw.info("commandstats")).items()})
+        assert (await tier.get(keys[-1], TAGS)).generations == (0, generation)
+    assert asked[0] == asked[1]
+    assert not [name for name in asked[1] if "scan" in name or "keys" in name or "members" in name]
 
 
 async def test_scripts_come_back_after_valkey_forgot_them(tier: ValkeyTier, raw: Redis) -> None:

@@ -338,3 +338,128 @@ async def test_a_position_that_is_none_is_refused_cold_and_warm(world: World, po
 
 async def test_a_position_means_nothing_where_nothing_is_read(world: World) -> None:
     assert (await world.get("/v1/status", massar_position="x")).status_code == 200
+
+
+# Cache poisoning and cache deception: each test is named for the attack. Source: CWE-349, CWE-444, CWE-524.
+
+UNKEYED = {
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Scheme": "http",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Original-URL": "/v1/me",
+    "X-Rewrite-URL": "/v1/me",
+    "X-HTTP-Method-Override": "DELETE",
+    "Forwarded": "host=evil.example",
+    "Origin": "https://evil.example",
+    "Cookie": "role=teacher",
+    "Pragma": "no-cache",
+    "Cache-Control": "no-store, max-age=0",
+    "Range": "bytes=0-0",
+    "If-Modified-Since": "Tue, 01 Sep 2037 00:00:00 GMT",
+    "Accept": "text/html",
+    "Massar-Epoch": "999",
+    "Massar-Mode": "survival",
+    "Massar-Principal": "teacher",
+}
+
+
+@pytest.mark.parametrize("name", UNKEYED)
+async def test_unkeyed_header_poisoning_what_the_first_reader_sent_along_changes_nothing(
+    world: World, name: str
+) -> None:
+    poisoned = await world.ask(
+        "GET", GRADES, headers={"authorization": world.authorization(PARENT), name: UNKEYED[name]}
+    )
+    clean = await world.get(GRADES, PUPIL)
+    assert (poisoned.status_code, clean.status_code) == (200, 200)
+    assert poisoned.content == clean.content
+    assert clean.headers["cache-status"] == "massar; hit; detail=memory"
+    assert "evil.example" not in str(clean.headers)
+    (seen,) = [seen for seen in world.rabat.seen if "/grades" in seen.target]
+    assert UNKEYED[name] not in seen.headers.values() or name == "Massar-Epoch"
+    assert seen.headers["massar-epoch"] == "1"
+
+
+async def test_conditional_poisoning_a_cold_validator_keeps_no_empty_answer(world: World) -> None:
+    for tag in ("*", '"AAAAAAAAAAAAAAAAAAAAAAAA"'):
+        await world.get(GRADES, PARENT, if_none_match=tag)
+    whole = await world.get(GRADES, PUPIL)
+    assert whole.status_code == 200
+    assert whole.json()["year"] == 2026
+
+
+async def test_head_poisoning_a_cold_head_keeps_no_empty_answer(world: World) -> None:
+    head = await world.ask("HEAD", GRADES, who=PARENT)
+    whole = await world.get(GRADES, PUPIL)
+    assert head.content == b""
+    assert int(head.headers["content-length"]) == len(whole.content) > 0
+    assert head.headers["etag"] == whole.headers["etag"]
+
+
+async def test_parameter_pollution_a_name_said_twice_is_no_key_of_its_own(world: World) -> None:
+    once = await world.get(f"{GRADES}?session=1", PUPIL)
+    for query in (
+        "session=1&session=2",
+        "session=2&session=1",
+        "session=1&Session=2",
+        "session=1%26session=2",
+    ):
+        answer = await world.get(f"{GRADES}?{query}", PUPIL)
+        assert answer.status_code in {200, 400, 404}, query
+        if answer.status_code == 200:
+            assert answer.json()["session"] == int(query[8]), query
+    assert (await world.get(f"{GRADES}?session=1", PARENT)).content == once.content
+
+
+async def test_parameter_cloaking_what_no_route_takes_makes_no_key(world: World) -> None:
+    for query in (
+        "utm_source=a",
+        "utm_source=a;session=2",
+        "callback=evil",
+        "_method=POST",
+        "a=1&a=2",
+        "%00=1",
+    ):
+        assert (await world.get(f"{GRADES}?{query}", PUPIL)).status_code == 200, query
+    assert world.rabat.count("/grades") == 1
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "/style.css",
+        ".css",
+        "%2Fstyle.css",
+        "%00.css",
+        ";.css",
+        "%3Bx.css",
+        "%23.css",
+        "%3F.css",
+        "/..%2Fme",
+        "%0A.js",
+    ],
+)
+async def test_cache_deception_a_path_that_looks_like_a_file_is_no_path(world: World, ending: str) -> None:
+    for who in (PUPIL, CLASSMATE):
+        answer = await world.get(f"{GRADES}{ending}", who)
+        assert answer.status_code == 404
+        assert "cache-status" not in answer.headers or "hit" not in answer.headers["cache-status"]
+    assert world.rabat.count("/grades") == 0
+
+
+async def test_response_poisoning_what_a_datacenter_adds_for_one_reader_reaches_nobody(world: World) -> None:
+    canned = msgspec.json.decode((await world.get(GRADES, PUPIL)).content)
+    world.clock.advance(2 * HOUR_S)
+    both(
+        world,
+        f"/v1/pupils/{PUPIL}/grades",
+        Canned(
+            body=msgspec.json.encode(canned),
+            headers={"set-cookie": "session=of-one-reader", "location": "https://evil.example", "vary": "*"},
+        ),
+    )
+    for who in (PARENT, PUPIL):
+        answer = await world.get(GRADES, who)
+        assert answer.status_code == 200
+        assert not {"set-cookie", "location"} & answer.headers.keys()
+        assert answer.headers["vary"] == "Accept-Encoding, Authorization"

@@ -1,0 +1,45 @@
+"""One request after the other to a server, each answer read whole: what comes before a measurement.
+
+Invariant: what is compared has been seen to be the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+
+ANSWER_S = 10.0
+HEAD_BYTES_MAX = 64 * 1024
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """One answer; field names are lower-case."""
+
+    status: int
+    fields: dict[bytes, bytes]
+    body: bytes
+
+
+async def probe(port: int, requests: Iterable[bytes]) -> list[Probed]:
+    """The answers to raw requests on one connection to loopback.
+
+    Raises: OSError, TimeoutError, IncompleteReadError.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=HEAD_BYTES_MAX)
+    try:
+        return [await _asked(reader, writer, request) for request in requests]
+    finally:
+        writer.close()
+
+
+async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Probed:
+    async with asyncio.timeout(ANSWER_S):
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, *lines = head[:-4].split(b"\r\n")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+        status = int(first.split(b" ")[1])
+        body = b"" if status == 304 else await reader.readexactly(int(fields.get(b"content-length", b"0")))
+    return Probed(status=status, fields=fields, body=body)

@@ -1,0 +1,161 @@
+"""What is asked of every server of a comparison, and what our aims are.
+
+Invariant: within a scenario every server gets the same requests, but for the entity tags, which each names itself; the
+first lane is ours, and an aim is the least that its throughput is to be, as a multiple of another lane's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from bench.peers import setups
+from bench.peers.people import Pupil
+
+MASSAR, MASSAR_VALKEY, MASSAR_MISS = "massar", "massar-valkey", "massar-miss"
+MANY_TOKENS = 200_000
+# More than any server verifies in a block, so that none of them sees a token twice.
+FRESH_TOKENS = 48_000
+_SHUFFLED_BY = 20_261_122
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """One server as it is asked; `conditional`: with its own entity tag, so that the answer is 304."""
+
+    server: str
+    title: str
+    aim: float | None = None
+    conditional: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique within a scenario."""
+        return f"{self.server}-conditional" if self.conditional else self.server
+
+    @property
+    def status(self) -> int:
+        """Of every answer."""
+        return 304 if self.conditional else 200
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """`tokens` tells how many; `fresh` that each block gets new ones; `connections` are open at once where it is given."""
+
+    name: str
+    title: str
+    lanes: Sequence[Lane]
+    tokens: int = 1_000
+    large: bool = False
+    fresh: bool = False
+    connections: int | None = None
+
+
+def _peer(server: str, aim: float | None = None, *, conditional: bool = False) -> Lane:
+    return Lane(server, setups.TITLES[server], aim, conditional)
+
+
+_OURS = Lane(MASSAR, "massar-gateway")
+_CACHING = (
+    _peer(setups.NGINX),
+    _peer(setups.NGINX_ASKING),
+    _peer(setups.ENVOY),
+    _peer(setups.ENVOY_CHECKING),
+    _peer(setups.HAPROXY),
+    _peer(setups.FASTAPI),
+    _peer(setups.FASTAPI_MEMO),
+)
+_AIMS = {
+    setups.NGINX: 1.0,
+    setups.ENVOY: 1.2,
+    setups.HAPROXY: 3.0,
+    setups.FASTAPI: 15.0,
+    setups.FASTAPI_MEMO: 5.0,
+}
+_MEMOS = {setups.NGINX, setups.ENVOY, setups.HAPROXY, setups.FASTAPI_MEMO}
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="warm",
+            title="warm read of 1.4 KB, 1,000 identities",
+            lanes=(_OURS, *(msgspec.structs.replace(lane, aim=_AIMS.get(lane.server)) for lane in _CACHING)),
+        ),
+        Scenario(
+            name="warm-many",
+            title="warm read of 1.4 KB, 200,000 identities",
+            tokens=MANY_TOKENS,
+            lanes=(_OURS, *(lane for lane in _CACHING if lane.server in _MEMOS)),
+        ),
+        Scenario(
+            name="conditional",
+            title="If-None-Match of what has not changed, 1,000 identities",
+            lanes=(
+                Lane(MASSAR, "massar-gateway", conditional=True),
+                Lane(MASSAR, "massar-gateway, the whole answer", aim=1.0),
+                # HAProxy's 304 carries a Content-Length, after which wrk waits for a body: it cannot be asked.
+                _peer(setups.NGINX, conditional=True),
+                _peer(setups.ENVOY, conditional=True),
+            ),
+        ),
+        Scenario(
+            name="valkey",
+            title="hit of tier 2, 1.4 KB, 1,000 identities",
+            lanes=(
+                Lane(MASSAR_VALKEY, "massar-gateway, tier 2"),
+                Lane(MASSAR, "massar-gateway, tier 1", aim=0.5),
+                _peer(setups.FASTAPI_MEMO),
+            ),
+        ),
+        Scenario(
+            name="miss",
+            title=f"miss forwarded to an origin that takes {setups.ORIGIN_DELAY_MS} ms, 32 at once",
+            connections=32,
+            lanes=(
+                Lane(MASSAR_MISS, "massar-gateway, filling both tiers"),
+                _peer(setups.ENVOY_SLOW, 0.4),
+                _peer(setups.NGINX_SLOW),
+                _peer(setups.HTTPX_SLOW, 15.0),
+            ),
+        ),
+        Scenario(
+            name="first-seen",
+            title="first-seen tokens, warm answers of 1.4 KB",
+            tokens=FRESH_TOKENS,
+            fresh=True,
+            lanes=(_OURS, *_CACHING),
+        ),
+        Scenario(
+            name="large",
+            title="warm read of 64 KB, 1,000 identities",
+            large=True,
+            lanes=(_OURS, *(lane for lane in _CACHING if lane.server in _MEMOS)),
+        ),
+    )
+}
+
+
+def requests(lane: Lane, tokens: Iterable[tuple[Pupil, str]], etags: Mapping[str, bytes]) -> list[bytes]:
+    """The raw requests of one block, in an order that is the same in every run."""
+    wanted = [
+        raw(pupil.path, token, etag=etags[pupil.path] if lane.conditional else None)
+        for pupil, token in tokens
+    ]
+    random.Random(_SHUFFLED_BY).shuffle(wanted)
+    return wanted
+
+
+def raw(path: str, token: str, *, etag: bytes | None = None) -> bytes:
+    """One request as an app sends it."""
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "host: massar.example",
+        f"authorization: Bearer {token}",
+        "accept: application/json",
+        "accept-language: fr",
+        "user-agent: massar-bench",
+    ]
+    head = "\r\n".join(lines).encode("ascii")
+    return head + (b"\r\nif-none-match: " + etag if etag else b"") + b"\r\n\r\n"
