@@ -21,7 +21,7 @@ from bench.client import Unexpected
 from bench.figures import SAMPLES_MIN
 from bench.peers import plot
 from bench.peers import running as peers
-from bench.peers.comparing import Measuring
+from bench.peers.measuring import Measuring
 from bench.peers.scenarios import SCENARIOS
 from bench.peers.tools import Missing
 from bench.workers import Unwatched
@@ -112,7 +112,9 @@ def switchover_command(*, runs: int, rate: float, inside: bool) -> None:
     "--scenario", "names", type=click.Choice(sorted(SCENARIOS)), multiple=True, help="All by default."
 )
 @click.option("--pairs", type=click.IntRange(SAMPLES_MIN, 40), default=10, show_default=True, help="Rounds.")
-@_seconds
+@click.option(
+    "--seconds", type=click.IntRange(1, 5), default=3, show_default=True, help="Length of one load."
+)
 @click.option("--connections", type=click.IntRange(1, 256), default=64, show_default=True)
 @click.option(
     "--rate",
@@ -127,6 +129,8 @@ def peers_command(*, names: tuple[str, ...], pairs: int, seconds: int, connectio
     result = _measured(peers.run(names or tuple(SCENARIOS), how=how))
     kept = _keep("peers", result, peers.table(result))
     kept.with_suffix(".svg").write_text(plot.svg(result), "utf-8")
+    if result.failures:
+        sys.exit(1)
 
 
 def _go_inside(name: str, runs: int, rate: float) -> None:

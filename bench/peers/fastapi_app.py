@@ -37,7 +37,9 @@ async def caller(request: Request, credentials: _Credentials) -> dict[str, Any]:
         claims = jwt.decode(token, state.key, algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
     except jwt.InvalidTokenError:
         raise HTTPException(401) from None
-    if len(state.memo) < state.memo_max:
+    if state.memo_max:
+        if len(state.memo) >= state.memo_max:
+            del state.memo[next(iter(state.memo))]
         state.memo[token] = claims
     return claims
 

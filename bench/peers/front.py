@@ -40,7 +40,7 @@ class Front:
                 if said is not None:
                     await asyncio.sleep(self._delay_s)
                 else:
-                    if behind is None:
+                    if behind is None or behind[0].at_eof():
                         behind = await asyncio.open_connection(
                             "127.0.0.1", self._datacenter_port, limit=HEAD_BYTES_MAX
                         )

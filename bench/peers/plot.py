@@ -23,18 +23,22 @@ _STYLE = (
 def svg(result: Result) -> str:
     """Throughput of ours as a multiple of each peer's, scenario by scenario."""
     rows = sum(len(compared.throughput) for compared in result.scenarios.values())
-    height = 2 * MARGIN + HEAD * (len(result.scenarios) + 1) + ROW * rows
+    height = 2 * MARGIN + HEAD * (len(result.scenarios) + 2) + ROW * rows
+    where = result.where
+    foot = f"{where.processor}, {where.cores} cores; {result.how.rounds} rounds; line: 95 % interval; orange: aim"
     low, high = _scale(result)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{_LABEL}">',
         f"<style>{_STYLE}</style>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        *_ticks(low, high, height),
+        f'<text class="tick" x="{MARGIN}" y="{MARGIN + 10}">{escape(_LABEL)}</text>',
+        *_ticks(low, high, height - HEAD),
     ]
     top = MARGIN + HEAD
     for compared in result.scenarios.values():
         lines += _scenario(compared, top, low, high)
         top += HEAD + ROW * len(compared.throughput)
+    lines.append(f'<text class="tick" x="{MARGIN}" y="{height - MARGIN // 2}">{escape(foot)}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 

@@ -30,8 +30,8 @@ TITLES = {
     FASTAPI: "FastAPI, PyJWT, redis-py",
     FASTAPI_MEMO: "FastAPI, PyJWT remembered, redis-py",
     ENVOY_SLOW: "Envoy, jwt_authn with its token cache, proxy",
-    NGINX_SLOW: "nginx, auth_request remembered, proxy",
-    HTTPX_SLOW: "httpx's default transport behind bare ASGI",
+    NGINX_SLOW: "nginx, auth_request remembered, proxy_cache",
+    HTTPX_SLOW: "httpx's default transport, no token checked",
 }
 ORIGIN_DELAY_MS = 1
 # Forwards whatever comes, which makes it the quicker.
@@ -56,9 +56,10 @@ class Ground(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True):
-    """One process of a peer."""
+    """One process of a peer, and where it listens."""
 
     command: Sequence[str]
+    port: int
     environment: dict[str, str] = {}
 
 
@@ -66,7 +67,7 @@ Setup = Callable[[Ground, int, int], list[Program]]
 
 
 def nginx(ground: Ground, port: int, second_port: int) -> list[Program]:
-    """auth_request whose verdict is kept a minute by token, and answers kept by path."""
+    """auth_request whose verdict is kept by token until it runs out, and answers kept by path."""
     return _nginx(ground, port, second_port, name=NGINX, remembered=True, origin_port=ground.origin_port)
 
 
@@ -89,18 +90,14 @@ def _nginx(
 ) -> list[Program]:
     place = ground.folder / name
     place.mkdir()
-    memo = (
-        "proxy_cache verdicts; proxy_cache_key $http_authorization; proxy_cache_valid 200 60s;"
-        if remembered
-        else ""
-    )
+    memo = "proxy_cache verdicts; proxy_cache_key $http_authorization;" if remembered else ""
     config = place / "nginx.conf"
     config.write_text(f"""
 user root; worker_processes 1; daemon off; pid {place}/pid; error_log stderr error;
 events {{ worker_connections 4096; }}
 http {{
-  access_log /dev/stdout; default_type application/json;
-  sendfile on; tcp_nopush on; keepalive_requests 1000000000; open_file_cache max=20000 inactive=60s;
+  access_log /dev/stdout combined buffer=64k flush=1s; default_type application/json;
+  sendfile on; tcp_nopush on; keepalive_requests 1000000000; open_file_cache max=5000 inactive=10m;
   client_body_temp_path {place}/bodies; proxy_temp_path {place}/proxied; fastcgi_temp_path {place}/f;
   uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;
   proxy_cache_path {place}/verdicts levels=1:2 keys_zone=verdicts:{_MEMORY} inactive=10m use_temp_path=off;
@@ -127,8 +124,8 @@ http {{
     key = _key_file(ground)
     checker = tools.python("granian", *_granian(second_port), "--factory", "bench.peers.checker:build")
     return [
-        Program([tools.program("nginx"), "-c", str(config), "-p", str(place)]),
-        Program(checker, {"PYTHONPATH": str(_ROOT), PUBLIC_KEY: str(key)}),
+        Program([tools.program("nginx"), "-c", str(config), "-p", str(place)], port),
+        Program(checker, second_port, {"PYTHONPATH": str(_ROOT), PUBLIC_KEY: str(key)}),
     ]
 
 
@@ -178,7 +175,7 @@ frontend phones
 backend origin
   server origin 127.0.0.1:{ground.origin_port}
 """)
-    return [Program([tools.program("haproxy"), "-db", "-f", str(config)])]
+    return [Program([tools.program("haproxy"), "-db", "-f", str(config)], port)]
 
 
 def envoy(ground: Ground, port: int, _second_port: int) -> list[Program]:
@@ -218,6 +215,7 @@ def _envoy(
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
         ),
         "stat_prefix": "phones",
+        "always_set_request_id_in_response": True,
         "access_log": [
             {
                 "name": "stdout",
@@ -264,7 +262,7 @@ def _envoy(
         msgspec.json.encode({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
     )
     command = [tools.envoy(), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-    return [Program(command)]
+    return [Program(command, port)]
 
 
 def fastapi(ground: Ground, port: int, _second_port: int) -> list[Program]:
@@ -284,19 +282,21 @@ def _fastapi(ground: Ground, port: int, factory: str) -> list[Program]:
         ORIGIN: f"http://127.0.0.1:{ground.origin_port}",
         REDIS: ground.valkey_url,
     }
-    options = ("--host", "127.0.0.1", "--port", str(port), "--backlog", "1024")
-    return [
-        Program(
-            tools.python("uvicorn", "--factory", f"bench.peers.fastapi_app:{factory}", *options), environment
-        )
-    ]
+    options = (
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--backlog", "1024", "--timeout-keep-alive", "75"),
+    )
+    command = tools.python("uvicorn", "--factory", f"bench.peers.fastapi_app:{factory}", *options)
+    return [Program(command, port, environment)]
 
 
 def httpx_slow(ground: Ground, port: int, _second_port: int) -> list[Program]:
     """Nothing but forwarding to the slow origin, as httpx does it by itself."""
     environment = {"PYTHONPATH": str(_ROOT), ORIGIN: f"http://127.0.0.1:{ground.slow_origin_port}"}
-    command = tools.python("granian", *_granian(port), "--factory", "bench.peers.httpx_forwarder:build")
-    return [Program(command, environment)]
+    command = tools.python(
+        "granian", *_granian(port), "--access-log", "--factory", "bench.peers.httpx_forwarder:build"
+    )
+    return [Program(command, port, environment)]
 
 
 SETUPS: dict[str, Setup] = {
@@ -323,7 +323,7 @@ def versions() -> dict[str, str]:
             [
                 sys.executable,
                 "-c",
-                "import fastapi, uvicorn; print(fastapi.__version__, 'uvicorn', uvicorn.__version__)",
+                "import fastapi, httpx, uvicorn as u; print(fastapi.__version__, 'uvicorn', u.__version__, 'httpx', httpx.__version__)",
             ]
         ),
         "wrk": tools.version([tools.program("wrk"), "-v"]),

@@ -380,9 +380,13 @@ async def test_unkeyed_header_poisoning_what_the_first_reader_sent_along_changes
     assert seen.headers["massar-epoch"] == "1"
 
 
-async def test_conditional_poisoning_a_cold_validator_keeps_no_empty_answer(world: World) -> None:
-    for tag in ("*", '"AAAAAAAAAAAAAAAAAAAAAAAA"'):
-        await world.get(GRADES, PARENT, if_none_match=tag)
+@pytest.mark.parametrize(("tag", "status"), [("*", 304), ('"AAAAAAAAAAAAAAAAAAAAAAAA"', 200)])
+async def test_conditional_poisoning_a_cold_validator_keeps_no_empty_answer(
+    world: World, tag: str, status: int
+) -> None:
+    assert (await world.get(GRADES, PARENT, if_none_match=tag)).status_code == status
+    (seen,) = [seen for seen in world.rabat.seen if "/grades" in seen.target]
+    assert "if-none-match" not in seen.headers
     whole = await world.get(GRADES, PUPIL)
     assert whole.status_code == 200
     assert whole.json()["year"] == 2026
@@ -396,19 +400,16 @@ async def test_head_poisoning_a_cold_head_keeps_no_empty_answer(world: World) ->
     assert head.headers["etag"] == whole.headers["etag"]
 
 
-async def test_parameter_pollution_a_name_said_twice_is_no_key_of_its_own(world: World) -> None:
-    once = await world.get(f"{GRADES}?session=1", PUPIL)
-    for query in (
-        "session=1&session=2",
-        "session=2&session=1",
-        "session=1&Session=2",
-        "session=1%26session=2",
-    ):
-        answer = await world.get(f"{GRADES}?{query}", PUPIL)
-        assert answer.status_code in {200, 400, 404}, query
-        if answer.status_code == 200:
-            assert answer.json()["session"] == int(query[8]), query
-    assert (await world.get(f"{GRADES}?session=1", PARENT)).content == once.content
+@pytest.mark.parametrize("query", ["session=1&session=2", "session=2&session=1", "session=1%26session=2"])
+async def test_parameter_pollution_a_name_said_twice_is_refused_and_keeps_nothing(
+    world: World, query: str
+) -> None:
+    refused = await world.get(f"{GRADES}?{query}", PARENT)
+    assert refused.status_code == 400
+    assert world.rabat.count("/grades") == 0
+    for session in (1, 2):
+        clean = await world.get(f"{GRADES}?session={session}", PUPIL)
+        assert (clean.status_code, world.rabat.count(f"session={session}")) == (200, 1)
 
 
 async def test_parameter_cloaking_what_no_route_takes_makes_no_key(world: World) -> None:
@@ -440,10 +441,10 @@ async def test_parameter_cloaking_what_no_route_takes_makes_no_key(world: World)
     ],
 )
 async def test_cache_deception_a_path_that_looks_like_a_file_is_no_path(world: World, ending: str) -> None:
-    for who in (PUPIL, CLASSMATE):
-        answer = await world.get(f"{GRADES}{ending}", who)
-        assert answer.status_code == 404
-        assert "cache-status" not in answer.headers or "hit" not in answer.headers["cache-status"]
+    for _ in range(2):
+        answer = await world.get(f"{GRADES}{ending}", PUPIL)  # who may read the grades themselves
+        assert (answer.status_code, answer.json()["slug"]) == (404, "not-found")
+        assert "hit" not in answer.headers.get("cache-status", "")
     assert world.rabat.count("/grades") == 0
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from bench import machine
+from bench.figures import Figure
 from bench.peers import running
-from bench.peers.comparing import Block, Measuring
+from bench.peers.measuring import Block, Measuring
 from bench.peers.scenarios import SCENARIOS, Scenario
 
 SCENARIO = SCENARIOS["warm"]
 
 
-def a_result(scenario: Scenario, *, ours: float, theirs: float, offered: float = 4_000.0) -> running.Result:
+def a_result(
+    scenario: Scenario, *, ours: float, theirs: float, offered: float = 4_000.0, busy: float = 1.0
+) -> running.Result:
     def blocks(per_s: float) -> list[Block]:
         return [
             Block(
                 requests_per_s=per_s,
                 cpu_us_per_request=1e6 / per_s,
                 offered_per_s=offered,
+                busy=busy,
                 p50_ms=1.0,
                 p99_ms=2.0,
             )
@@ -32,6 +37,7 @@ def a_result(scenario: Scenario, *, ours: float, theirs: float, offered: float =
         peers={"nginx": "nginx version: nginx/1.22.1"},
         how=Measuring(rounds=10, seconds=2, connections=64, rate=4_000.0),
         scenarios={scenario.name: compared},
+        failures={},
     )
 
 
@@ -60,3 +66,21 @@ def test_processor_time_is_theirs_by_ours_and_throughput_ours_by_theirs() -> Non
     compared = a_result(SCENARIO, ours=20_000.0, theirs=10_000.0).scenarios[SCENARIO.name]
     assert {figure.median for figure in compared.throughput.values()} == {2.0}
     assert {figure.median for figure in compared.cpu.values()} == {2.0}
+
+
+def test_a_server_that_waited_for_its_load_is_told_so() -> None:
+    assert "core 70% busy at its peak" in running.table(a_result(SCENARIO, ours=1.0, theirs=1.0, busy=0.7))
+    assert "busy" not in running.table(a_result(SCENARIO, ours=1.0, theirs=1.0))
+
+
+def test_an_aim_within_the_interval_is_not_called_met() -> None:
+    assert running._judged(Figure(median=1.1, low=0.9, high=1.2), 1.0) == "within the interval"
+    assert running._judged(Figure(median=1.1, low=1.0, high=1.2), 1.0) == "met"
+    assert running._judged(Figure(median=0.9, low=0.8, high=0.99), 1.0) == "not met"
+
+
+def test_what_failed_is_told_beside_what_did_not() -> None:
+    result = msgspec.structs.replace(a_result(SCENARIO, ours=1.0, theirs=1.0), failures={"large": "404"})
+    text = running.table(result)
+    assert "large\n  not measured: 404" in text
+    assert SCENARIO.title in text

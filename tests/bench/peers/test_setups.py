@@ -21,8 +21,8 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> setups.Ground:
         folder=tmp_path,
         public_pem=KEY,
         jwks=KEY_SET,
-        origin_port=8001,
-        slow_origin_port=8002,
+        origin_port=48001,
+        slow_origin_port=48002,
         valkey_url="redis://127.0.0.1:6379",
     )
 
@@ -40,7 +40,7 @@ def test_a_peer_listens_where_it_is_told_and_asks_its_own_origin(name: str, grou
     )
     written = [path.read_text() for path in ground.folder.rglob("*") if path.is_file()]
     told = " ".join([words, *written])
-    origin, other = ("8002", "8001") if name.endswith("-slow") else ("8001", "8002")
+    origin, other = ("48002", "48001") if name.endswith("-slow") else ("48001", "48002")
     assert "8101" in told
     assert origin in told
     assert other not in told

@@ -1,0 +1,183 @@
+"""A scenario measured in every lane in turn: what a request costs, how many there can be, how long they wait.
+
+Invariant: each round gives every lane a block, in an order that turns from round to round; the first round warms up and is
+dropped; ratios are taken inside a round. Each load goes on in the list of requests where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from bench import machine
+from bench.client import Unexpected
+from bench.peers import open_loop, peak, tools
+from bench.peers.people import Issuer, Pupil
+from bench.peers.scenarios import Lane, Scenario, requests
+from bench.peers.serving import Peer
+from sandbox import processes
+
+LATENCY_SHARE = 0.5
+# Half of the ten minutes that an access token lives.
+RENEWED_AFTER_S = 300.0
+# What is looked up once a minute is looked up before a block; what tier 1 looks up again every 3 s, within it.
+WARMING_S = 1
+WARMED_TIMES = 1.3
+WARMED_MAX_S = 180
+
+
+class Block(msgspec.Struct, frozen=True):
+    """What one lane did in one round.
+
+    `busy`: the share of a core that the server used at its peak, beside a load that may be the slower of the two. Waits
+    in milliseconds, at `LATENCY_SHARE` of that peak.
+    """
+
+    requests_per_s: float
+    busy: float
+    cpu_us_per_request: float
+    offered_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Measuring(msgspec.Struct, frozen=True):
+    """How long and how hard."""
+
+    rounds: int
+    seconds: int
+    connections: int
+    rate: float
+
+
+class Load:
+    """The requests of one scenario, with tokens that are made anew before they run out."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        issuer: Issuer,
+        pupils: Sequence[Pupil],
+        etags: Mapping[str, Mapping[str, bytes]],
+        scratch: Path,
+        seconds: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
+        self._scenario = scenario
+        self._issuer = issuer
+        self._pupils = pupils
+        self._etags = etags
+        self._file = scratch / "requests"
+        self._count = scenario.tokens * (seconds if scenario.fresh else 1)
+        self._made_at = -RENEWED_AFTER_S
+        self._tokens: list[tuple[Pupil, str]] = []
+        self._sent: dict[str, int] = {}
+
+    def due(self) -> bool:
+        """Whether new tokens are."""
+        return self._scenario.fresh or self._monotonic() >= self._made_at + RENEWED_AFTER_S
+
+    def renew(self) -> None:
+        """Make new tokens."""
+        self._made_at = self._monotonic()
+        self._tokens = list(self._issuer.tokens(self._pupils, self._count))
+        self._sent = {}
+
+    def next(self, lane: Lane) -> list[bytes]:
+        """What is sent in a lane, beginning with what was not sent yet."""
+        wanted = requests(lane, self._tokens, self._etags[lane.server])
+        at = self._sent.get(lane.name, 0) % len(wanted)
+        return wanted[at:] + wanted[:at]
+
+    def sent(self, lane: Lane, count: int) -> None:
+        """So many were. Raises: Unexpected where every token was to be a new one and some were not."""
+        self._sent[lane.name] = total = self._sent.get(lane.name, 0) + count
+        if self._scenario.fresh and total > self._count:
+            raise Unexpected(f"{self._count} tokens are too few: {lane.title} has seen some of them twice")
+
+    def kept(self, wanted: Sequence[bytes]) -> Path:
+        """The same as a file, until the next one."""
+        return peak.write(self._file, wanted)
+
+
+async def measure(
+    scenario: Scenario, peers: Mapping[str, Peer], load: Load, how: Measuring
+) -> dict[str, list[Block]]:
+    """All rounds of one scenario, by lane. Raises: Unexpected, OSError, TimeoutError."""
+    blocks: dict[str, list[Block]] = {lane.name: [] for lane in scenario.lanes}
+    for number in range(how.rounds + 1):
+        print(f"bench: {scenario.name}, round {number} of {how.rounds}", file=sys.stderr, flush=True)
+        new = load.due()
+        if new:
+            load.renew()
+        turn = number % len(scenario.lanes)
+        for lane in (*scenario.lanes[turn:], *scenario.lanes[:turn]):
+            peer = peers[lane.server]
+            if not scenario.fresh:
+                await _warm(lane, peer, load, how, every=new)
+            block = await _block(lane, peer, load, how)
+            for running in peer.running:
+                processes.bound_log(running.log)
+            if number > 0:  # the first round warms up
+                blocks[lane.name].append(block)
+    return blocks
+
+
+async def _warm(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: bool) -> None:
+    """Let a server see what comes next; with `every`, all of it at least once."""
+    wrk, wanted = tools.program("wrk"), load.next(lane)
+    file = load.kept(wanted)
+    first = await peak.peak(wrk, peer.port, file, connections=how.connections, seconds=WARMING_S)
+    if every and len(wanted) > first.requests:
+        seconds = math.ceil(WARMED_TIMES * len(wanted) * first.seconds / max(1, first.requests))
+        if seconds > WARMED_MAX_S:
+            raise Unexpected(f"{lane.title} would need {seconds} s to see every request once")
+        await peak.peak(wrk, peer.port, file, connections=how.connections, seconds=seconds)
+    for running in peer.running:
+        processes.bound_log(running.log)
+
+
+async def _block(lane: Lane, peer: Peer, load: Load, how: Measuring) -> Block:
+    used_s = _cpu_s(peer)
+    most = await peak.peak(
+        tools.program("wrk"),
+        peer.port,
+        load.kept(load.next(lane)),
+        connections=how.connections,
+        seconds=how.seconds,
+    )
+    busy = (_cpu_s(peer) - used_s) / most.seconds
+    load.sent(lane, most.requests)
+    per_s = most.requests / most.seconds
+    half = per_s * LATENCY_SHARE
+    # What a peer cannot do at the common rate it is asked at half of what it can.
+    rate = min(how.rate, half)
+    offer = partial(
+        open_loop.offer, peer.port, status=lane.status, seconds=how.seconds, connections=how.connections
+    )
+    used_s = _cpu_s(peer)
+    offered = await offer(load.next(lane), rate=rate)
+    used_s = _cpu_s(peer) - used_s
+    load.sent(lane, offered.requests)
+    waits = await offer(load.next(lane), rate=half)
+    load.sent(lane, waits.requests)
+    return Block(
+        requests_per_s=per_s,
+        busy=busy,
+        cpu_us_per_request=used_s * 1e6 / offered.requests,
+        offered_per_s=rate,
+        p50_ms=waits.p50_ms,
+        p99_ms=waits.p99_ms,
+    )
+
+
+def _cpu_s(peer: Peer) -> float:
+    return sum(machine.cpu_s(running.who) for running in peer.running)
