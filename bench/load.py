@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from collections.abc import Sequence
 
 from bench import client
 from bench.client import Load, Unexpected
@@ -64,20 +65,23 @@ async def load(sender: str, port: int, asked: Asked, *, connections: int, second
     arguments = ["-t", "1", "-c", str(connections), "-d", f"{seconds}s"]
     for name, value in asked.headers.items():
         arguments += ["-H", f"{name}: {value}"]
-    wrk = await asyncio.create_subprocess_exec(
-        sender,
-        *arguments,
-        f"http://127.0.0.1:{port}{asked.url_path}",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    return await wrk(
+        [sender, *arguments, f"http://127.0.0.1:{port}{asked.url_path}"], within_s=seconds + OVERTIME_S
+    )
+
+
+async def wrk(command: Sequence[str], *, within_s: float) -> Load:
+    """Run `wrk` to its end and read what it printed; it is ended after `within_s`. Raises: Unexpected, TimeoutError."""
+    running = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
-        async with asyncio.timeout(seconds + OVERTIME_S):
-            told, _ = await wrk.communicate()
+        async with asyncio.timeout(within_s):
+            told, _ = await running.communicate()
     finally:
-        if wrk.returncode is None:
-            wrk.kill()
-            await wrk.wait()
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
     return read_report(told.decode())
 
 

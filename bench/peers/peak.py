@@ -5,12 +5,11 @@ Invariant: an answer of 400 and above, or a broken connection, ends the measurem
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.client import Load
-from bench.load import read_report
+from bench.load import wrk
 
 OVERTIME_S = 15.0
 _SCRIPT = Path(__file__).with_name("requests.lua")
@@ -22,19 +21,8 @@ def write(path: Path, requests: Sequence[bytes]) -> Path:
     return path
 
 
-async def peak(wrk: str, port: int, requests: Path, *, connections: int, seconds: int) -> Load:
-    """One block of the requests in a file that `write` made. Raises: Unexpected, TimeoutError."""
+async def peak(program: str, port: int, requests: Path, *, connections: int, seconds: int) -> Load:
+    """One block of the requests in a file that `write` made, by `wrk` at `program`. Raises: Unexpected, TimeoutError."""
     options = ("-t", "1", "-c", str(connections), "-d", f"{seconds}s", "-s", str(_SCRIPT))
-    running = await asyncio.create_subprocess_exec(
-        *(wrk, *options, f"http://127.0.0.1:{port}/", "--", str(requests)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(seconds + OVERTIME_S):
-            told, _ = await running.communicate()
-    finally:
-        if running.returncode is None:
-            running.kill()
-            await running.wait()
-    return read_report(told.decode())
+    command = [program, *options, f"http://127.0.0.1:{port}/", "--", str(requests)]
+    return await wrk(command, within_s=seconds + OVERTIME_S)
