@@ -318,7 +318,7 @@ def versions() -> dict[str, str]:
     return {
         "nginx": tools.version([tools.program("nginx"), "-v"]),
         "haproxy": tools.version([tools.program("haproxy"), "-v"]),
-        "envoy": tools.version([tools.envoy(), "--version"]),
+        "envoy": tools.version([tools.envoy(), "--version"]).rpartition("version: ")[2],
         "fastapi": tools.version(
             [
                 sys.executable,
