@@ -629,7 +629,7 @@ def test_what_is_secret_is_not_shown(tokens: Tokens) -> None:
 any_text = st.text(max_size=20) | st.sampled_from([LOGIN, PASSWORD, "\x00", "\ud800", "%s'\"\\", "🙂" * 200])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(login=any_text, password=any_text, device=any_text, name=any_text, app=st.sampled_from(list(App)))
 async def test_nothing_that_an_app_sends_is_more_than_a_refusal(
     world: World, login: str, password: str, device: str, name: str, app: App

@@ -171,10 +171,10 @@ async def test_what_may_not_be_kept_everybody_asks_for_himself(
 async def test_a_slow_holder_keeps_its_lease_for_as_long_as_it_asks(
     workers: tuple[Worker, Worker], slow: Datacenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "LEASE_S", 0.2)
-    monkeypatch.setattr(leases, "RENEW_S", 0.05)
+    monkeypatch.setattr(leases, "LEASE_S", 1.5)
+    monkeypatch.setattr(leases, "RENEW_S", 0.1)
     tasks = await begun(workers, slow)
-    asyncio.get_running_loop().call_later(0.6, opened, slow)
+    asyncio.get_running_loop().call_later(2.0, opened, slow)
     await asyncio.gather(*tasks)
     assert slow.asked == 1
 
@@ -188,7 +188,7 @@ async def test_a_holder_that_died_holds_nobody_up_for_longer_than_its_lease(
     began = time.monotonic()
     datacenter = Datacenter()
     assert (await workers[1].read(datacenter)).state is State.MISS
-    assert time.monotonic() - began < LEASE_S + 0.5
+    assert time.monotonic() - began < LEASE_S + 2.0
     await dead.done()
     assert datacenter.asked == 1
 
@@ -221,15 +221,15 @@ async def test_waiting_and_fetching_together_last_no_longer_than_a_fetch_may(
     tier = ValkeyTier(
         valkey_server.url, name_secret=KEYS.name_secret, monotonic=time.monotonic, operation_max_s=5
     )
-    worker = Worker(tier, fetch_max_s=0.4)
+    worker = Worker(tier, fetch_max_s=2.0)
     assert await raw.ping()
     held = await worker.leases.turn(KEY, HEARD, within_s=1)
     began = time.monotonic()
     reading = asyncio.create_task(worker.read(slow))
-    asyncio.get_running_loop().call_later(0.3, asyncio.create_task, held.done())
+    asyncio.get_running_loop().call_later(1.5, asyncio.create_task, held.done())
     with pytest.raises(FetchTimedOut):
         await reading
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 3.0, "not both of them in full"
     await worker.world.cache.aclose()
 
 
@@ -290,7 +290,7 @@ async def test_a_turn_whose_end_there_is_no_room_for_ends_by_itself(
     began = time.monotonic()
     for worker in workers:
         assert (await worker.read(datacenter)).state is State.MISS
-    assert time.monotonic() - began < LEASE_S + 0.5
+    assert time.monotonic() - began < LEASE_S + 2.0
 
 
 async def test_a_tier_that_does_not_answer_is_not_asked_for_turns(

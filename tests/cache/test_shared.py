@@ -251,13 +251,13 @@ async def test_without_valkey_every_read_is_answered_with_a_bounded_wait(
         assert await read(world, origin, key_of(number)) is State.MISS
         waits.append(time.monotonic() - began)
         assert await read(world, origin, key_of(number)) is State.HIT
-    assert max(waits) < OPERATION_MAX_S + 0.4
+    assert max(waits) < OPERATION_MAX_S + 2.0
     assert sum(waits) < 4 * OPERATION_MAX_S + 1.5, "the breaker spares all but the first few"
     world.clock.now += 4
     assert await read(world, origin, key_of(1)) is State.HIT, "tier 1 goes on by what it heard itself"
     began = time.monotonic()
     await world.cache.purge([TAG], 60)
-    assert time.monotonic() - began < OPERATION_MAX_S + 0.4
+    assert time.monotonic() - began < OPERATION_MAX_S + 2.0
     assert world.cache.peek(key_of(1).text, world.clock.now) is None
     assert counts(world.events, Event.SEAL_BROKEN, Event.ERRAND_FAILED) == [0, 0]
     assert world.events[Event.UNAVAILABLE] > 0

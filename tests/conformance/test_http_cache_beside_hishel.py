@@ -398,7 +398,7 @@ def test_each_reason_has_an_example_for_which_it_is_the_only_one(name: str) -> N
     assert _reasons(one.example) == [name]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(SCENES)
 def test_the_machines_part_only_for_a_listed_reason(drawn: Scene) -> None:
     assert ours(drawn) == theirs(drawn) or _reasons(drawn)

@@ -33,7 +33,7 @@ from tests.cache.http.building import (
     stored,
 )
 
-thorough = settings(max_examples=300, deadline=None)
+thorough = settings(max_examples=300)
 SPANS = st.sampled_from([None, None, Span(0, 4, LENGTH), Span(5, 9, LENGTH), Span(0, 9, LENGTH)])
 
 

@@ -161,7 +161,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 @given(st.lists(st.sampled_from(["answered", "hung", "broken"]), max_size=60))

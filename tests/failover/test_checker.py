@@ -20,7 +20,6 @@ T = TypeVar("T")
 LATER = 2_000.0
 bounded = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much],
     phases=[
         Phase.explicit,

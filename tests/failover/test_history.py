@@ -51,7 +51,7 @@ def test_a_repeated_write_counts_once_and_only_answered_reads_count() -> None:
 
 
 @given(honest_histories)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_again(tmp_path: Path, operations: list[Operation]) -> None:
     history.write(tmp_path / "history.jsonl", operations)
     assert history.read(tmp_path / "history.jsonl") == operations

@@ -211,7 +211,6 @@ def examples(number: int) -> settings:
     return settings(
         max_examples=number,
         stateful_step_count=60,
-        deadline=None,
         derandomize=True,
         phases=[Stage.generate],
         suppress_health_check=list(HealthCheck),

@@ -349,4 +349,4 @@ class Country(RuleBasedStateMachine):
 
 
 TestCountry = Country.TestCase
-TestCountry.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestCountry.settings = settings(max_examples=200, stateful_step_count=60)

@@ -130,7 +130,7 @@ HEADER_NAMES = [
 HEADER_VALUES = st.one_of(st.binary(max_size=40), st.sampled_from([b"application/json", b"*", b'"x"', b"5"]))
 
 
-@settings_of_hypothesis(max_examples=300, deadline=None, phases=[Phase.generate])
+@settings_of_hypothesis(max_examples=300, phases=[Phase.generate])
 @given(
     endpoint=st.sampled_from(endpoints()),
     parts=st.fixed_dictionaries(

@@ -170,7 +170,6 @@ def test_whatever_is_sent_is_answered_as_documented(
     )
     @settings(
         max_examples=examples_max(path, operation),
-        deadline=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )

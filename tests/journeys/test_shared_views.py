@@ -184,7 +184,7 @@ def source_of(name: str, circle: Circle, chosen: Mapping[str, str]) -> Source:
 
 @pytest.mark.parametrize("name", SOURCES)
 @given(which=WHICH, week=WEEK, session=SESSION, since=FROM, role=st.sampled_from(["student", "teacher"]))
-@settings(max_examples=DIRECT_EXAMPLES_MAX, deadline=None)
+@settings(max_examples=DIRECT_EXAMPLES_MAX)
 async def test_a_datacenter_answers_a_view_the_same_on_whoevers_behalf(
     name: str,
     which: int,
@@ -291,7 +291,7 @@ KINDS = ("timetable", "grades", "absences (family)", "absences (teacher)", "rost
     since=FROM,
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=EXAMPLES_MAX, deadline=None)
+@settings(max_examples=EXAMPLES_MAX)
 async def test_principals_who_share_a_key_get_the_same_uncached_bytes(
     kind: str,
     which: int,

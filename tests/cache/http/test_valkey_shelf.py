@@ -149,7 +149,7 @@ async def test_a_hung_valkey_reads_as_nothing_held_within_its_time_out(
         await shelf.body(TARGET, "one")
     assert not await shelf.put(TARGET, stored(), b"body", since=Held("1"))
     await shelf.invalidate(TARGET)
-    assert time.monotonic() - began < 3 * OPERATION_MAX_S + 0.5, "the breaker spares the fourth"
+    assert time.monotonic() - began < 3 * OPERATION_MAX_S + 2.0
     assert len(away) == 4
     mortal_valkey.signal(signal.SIGCONT)
 

@@ -40,7 +40,7 @@ def test_a_justification_comes_within_three_days(tables: Tables) -> None:
         assert row["updated_at"].date() <= row["held_on"] + timedelta(days=3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(), pupils=st.integers(200, 500))
 def test_the_sample_student_always_has_several(seed: int, pupils: int) -> None:
     (locality,) = lay_out(seed, pupils)

@@ -143,7 +143,7 @@ def test_every_reference_resolves_and_every_key_is_unique(tables: Tables) -> Non
     assert_sound(tables)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(), pupils=st.integers(200, 450))
 def test_any_small_country_is_sound(seed: int, pupils: int) -> None:
     tables = tables_of(Country.generate(seed, pupils))

@@ -20,7 +20,7 @@ def settled(seed: int, pupils: int) -> tuple[Locality, Families]:
     return locality, settle(locality)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(), pupils=st.integers(200, 700))
 def test_every_seat_is_filled_once_and_numbered_by_name(seed: int, pupils: int) -> None:
     locality, families = settled(seed, pupils)
@@ -34,7 +34,7 @@ def test_every_seat_is_filled_once_and_numbered_by_name(seed: int, pupils: int) 
         assert [pupil.name.fr for pupil in members] == sorted(pupil.name.fr for pupil in members)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(), pupils=st.integers(200, 700))
 def test_guardians_have_one_to_four_children_and_every_pupil_a_guardian(seed: int, pupils: int) -> None:
     _, families = settled(seed, pupils)
@@ -45,7 +45,7 @@ def test_guardians_have_one_to_four_children_and_every_pupil_a_guardian(seed: in
     assert set(guarded.values()) == {1, 2}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(), pupils=st.integers(200, 700))
 def test_siblings_share_family_name_and_guardians_and_are_born_apart(seed: int, pupils: int) -> None:
     _, families = settled(seed, pupils)
@@ -62,7 +62,7 @@ def test_siblings_share_family_name_and_guardians_and_are_born_apart(seed: int, 
         assert all((later - born).days > BORN_APART_DAYS_MIN for born, later in pairwise(births))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(), pupils=st.integers(200, 700))
 def test_every_country_has_the_sample_family_and_a_revoked_link(seed: int, pupils: int) -> None:
     locality, families = settled(seed, pupils)

@@ -43,7 +43,7 @@ def test_pupils_tick_homework_of_their_own_class(tables: Tables) -> None:
     assert all(class_of[pupil] == set_for[homework] for pupil, homework in ticks)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers())
 def test_the_sample_class_always_has_homework_ahead(seed: int) -> None:
     part = LocalRecords(lay_out(seed, 200)[0])

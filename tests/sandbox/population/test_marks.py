@@ -119,7 +119,7 @@ def test_maths_in_college_knows_no_activities(tables: Tables) -> None:
     assert {"FR", "EN", "AR"} <= subjects
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(), pupils=st.integers(200, 700))
 def test_the_sample_class_shows_averages_and_waits_for_marks(seed: int, pupils: int) -> None:
     (locality,) = lay_out(seed, pupils)

@@ -90,7 +90,7 @@ def test_in_a_larger_country_the_stranger_lives_in_another_province(country: Cou
     assert len(provinces) == 2
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(), pupils=st.integers(200, 450))
 def test_samples_of_any_small_country_are_consistent(seed: int, pupils: int) -> None:
     country = Country.generate(seed, pupils)

@@ -20,7 +20,7 @@ from sandbox.population.schools import (
 from sandbox.population.territory import CAPITAL
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(), pupils=st.integers(PUPILS_MIN, 9000))
 def test_any_country_has_exactly_its_pupils_in_classes_of_the_right_size(seed: int, pupils: int) -> None:
     localities = lay_out(seed, pupils)

@@ -20,7 +20,7 @@ from sandbox.population.teachers import (
 MORE_THAN_ONE = 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(), pupils=st.integers(200, 1400))
 def test_every_subject_of_every_class_has_one_teacher_of_its_school(seed: int, pupils: int) -> None:
     (locality,) = lay_out(seed, pupils)
@@ -32,7 +32,7 @@ def test_every_subject_of_every_class_has_one_teacher_of_its_school(seed: int, p
     assert all(line.teacher.school == locality.school_of[line.room.position].gresa for line in assignments)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(), pupils=st.integers(200, 1400))
 def test_nobody_teaches_more_than_his_cycle_allows(seed: int, pupils: int) -> None:
     (locality,) = lay_out(seed, pupils)

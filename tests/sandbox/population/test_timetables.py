@@ -17,7 +17,7 @@ def hours_of(lesson: Lesson) -> range:
     return range(lesson.start_at.hour, lesson.end_at.hour)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(), pupils=st.integers(200, 1400))
 def test_no_teacher_class_or_room_is_in_two_places_at_once(seed: int, pupils: int) -> None:
     (locality,) = lay_out(seed, pupils)
@@ -31,7 +31,7 @@ def test_no_teacher_class_or_room_is_in_two_places_at_once(seed: int, pupils: in
         assert max(taken.values()) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(), pupils=st.integers(200, 1400))
 def test_every_assigned_hour_is_held(seed: int, pupils: int) -> None:
     (locality,) = lay_out(seed, pupils)
@@ -68,7 +68,7 @@ def test_some_lessons_of_the_current_week_are_cancelled_and_some_moved(tables: T
     assert all((row["room"] is None) == (row["kind"] == "cancelled") for row in changes)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers())
 def test_the_sample_class_always_has_a_moved_lesson(seed: int) -> None:
     (locality,) = lay_out(seed, 300)
