@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import failover_figures, journal_price, valkey_reads, warm_read
+from bench import failover_figures, journal_price, purges, valkey_reads, warm_read
 from bench.client import Unexpected
 from bench.figures import SAMPLES_MIN
 from bench.peers import plot
@@ -77,6 +77,14 @@ def valkey_reads_command(pairs: int = 12, seconds: int = 2) -> None:
     """Reads of Valkey: over the worker's shared connection, and over redis-py's pool."""
     result = _measured(valkey_reads.run(pairs=pairs, seconds=seconds))
     _keep("valkey_reads", result, valkey_reads.table(result))
+
+
+@main.command("purges")
+@click.option("--runs", type=click.IntRange(2, 1_000), default=200, show_default=True, help="Writes.")
+def purges_command(runs: int) -> None:
+    """How long an answer from before a write is shown, by each worker of two sites."""
+    result = _measured(purges.run(runs=runs))
+    _keep("purges", result, purges.table(result))
 
 
 @main.command("site-loss")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -70,6 +71,15 @@ async def running(
         yield place
     finally:
         await sandbox.stop(within_s=15.0)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder that goes with the block."""
+    with tempfile.TemporaryDirectory(prefix="massar-bench-") as name:
+        scratch = Path(name)
+        scratch.chmod(0o755)  # PostgreSQL may run as a user of its own
+        yield scratch
 
 
 @asynccontextmanager

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
-import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import asyncpg
@@ -25,6 +21,7 @@ import msgspec
 from auth.principal import Role
 from bench import country, machine
 from bench.client import Unexpected
+from bench.figures import spans_table
 from bench.teachers import Acknowledged, Mint, Teachers, teaching
 from bench.workers import watched
 from datacenters import control
@@ -95,7 +92,7 @@ async def site_losses(network: Network, *, runs: int, rate: float) -> Losses:
     where = machine.this_machine()
     losses: list[Loss] = []
     for number in range(runs):
-        with _scratch() as scratch:
+        with country.scratch_folder() as scratch:
             losses.append(await _lose_once(scratch, network, rate=rate))
         for place in OTHERS:
             network.mend(folder.SITES[0], place)
@@ -107,21 +104,13 @@ async def handovers(network: Network, *, runs: int, rate: float) -> Handovers:
     """Hand the active role of one country over and back, so many times, under `rate` marks a second."""
     where = machine.this_machine()
     done: list[Handover] = []
-    with _scratch() as scratch:
+    with country.scratch_folder() as scratch:
         async with _country(scratch, network) as place:
             for number in range(runs):
                 target = folder.SITES[(number + 1) % 2]
                 done.append(await _hand_over(place, target, rate=rate))
                 _say(f"switchover {number + 1}/{runs} to {target}: {_told(done[-1])}")
     return Handovers(where, done)
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="massar-bench-") as name:
-        scratch = Path(name)
-        scratch.chmod(0o755)  # PostgreSQL may run as a user of its own
-        yield scratch
 
 
 def _country(scratch: Path, network: Network) -> AbstractAsyncContextManager[Path]:
@@ -266,8 +255,8 @@ async def _massar(*arguments: str) -> tuple[int, str]:
 def loss_table(result: Losses, *, rate: float) -> str:
     """The runs as text."""
     runs = result.runs
-    return _table(
-        result.where,
+    return spans_table(
+        result.where.country(),
         f"the active site lost under {rate:.0f} marks due a second, five in a request, {len(runs)} runs, each in a new country",
         [
             ("seconds until the claim (detection)", [run.detected_s for run in runs]),
@@ -288,8 +277,8 @@ def loss_table(result: Losses, *, rate: float) -> str:
 def handover_table(result: Handovers, *, rate: float) -> str:
     """The runs as text."""
     runs = result.runs
-    return _table(
-        result.where,
+    return spans_table(
+        result.where.country(),
         f"planned switchovers under {rate:.0f} marks due a second, five in a request, {len(runs)} runs, to and fro",
         [
             ("seconds without an acknowledgement", [run.pause_s for run in runs]),
@@ -303,28 +292,6 @@ def handover_table(result: Handovers, *, rate: float) -> str:
             "failed reads": sum(len(run.failed_reads) for run in runs),
         },
     )
-
-
-def _table(
-    where: machine.Machine, title: str, spans: Sequence[tuple[str, Sequence[float]]], counts: dict[str, int]
-) -> str:
-    heads = f"  {'':<46}{'median':>10}{'p99':>10}{'most':>10}"
-    return "\n".join([
-        title,
-        f"  {where.processor}, {where.cores} cores for three sites and the load, load average {where.load_average} before",
-        heads,
-        *(
-            f"  {name:<46}{statistics.median(of):>10.3f}{_p99(of):>10.3f}{max(of):>10.3f}"
-            for name, of in spans
-        ),
-        *(f"  {name:<46}{count:>10}" for name, count in counts.items()),
-    ])  # fmt: skip
-
-
-def _p99(samples: Sequence[float]) -> float:
-    """The smallest sample that 99 of 100 do not exceed."""
-    ranked = sorted(samples)
-    return ranked[math.ceil(0.99 * len(ranked)) - 1]
 
 
 def _told(run: msgspec.Struct) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -52,6 +52,25 @@ def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Figure:
 def ratio(above: Sequence[float], below: Sequence[float]) -> Figure:
     """The figure of `above[i] / below[i]`, pair by pair."""
     return figure([one / other for one, other in zip(above, below, strict=True)])
+
+
+def p99(samples: Sequence[float]) -> float:
+    """The smallest sample that 99 of 100 do not exceed."""
+    ranked = sorted(samples)
+    return ranked[math.ceil(0.99 * len(ranked)) - 1]
+
+
+def spans_table(
+    where: str, title: str, spans: Sequence[tuple[str, Sequence[float]]], counts: Mapping[str, int]
+) -> str:
+    """Samples as median, p99 and most, then counts; `where` is a line about the machine."""
+    return "\n".join([
+        title,
+        f"  {where}",
+        f"  {'':<46}{'median':>10}{'p99':>10}{'most':>10}",
+        *(f"  {name:<46}{statistics.median(of):>10.3f}{p99(of):>10.3f}{max(of):>10.3f}" for name, of in spans),
+        *(f"  {name:<46}{count:>10}" for name, count in counts.items()),
+    ])  # fmt: skip
 
 
 def row(name: str, *cells: str) -> str:

@@ -39,6 +39,10 @@ class Machine(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     load_average: float
 
+    def country(self) -> str:
+        """One line, for what a whole country was measured on."""
+        return f"{self.processor}, {self.cores} cores for three sites and the load, load average {self.load_average} before"
+
 
 def this_machine() -> Machine:
     """Describe the machine this runs on."""

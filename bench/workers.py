@@ -9,7 +9,8 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 ASK_EVERY_S = 0.02
@@ -20,7 +21,7 @@ _ID = re.compile(rb"\r\nmassar-request-id: *([^\r-]+)-", re.IGNORECASE)
 _EPOCH = re.compile(rb"\r\nmassar-epoch: *(\d+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Unwatched(Exception):
@@ -37,12 +38,12 @@ class Workers:
         """Seconds from `since` until each worker had this epoch."""
         return [epochs[epoch] - since for epochs in self.seen.values() if epoch in epochs]
 
-    async def watch(self, streams: _Streams, worker: str, request: bytes) -> None:
+    async def watch(self, streams: Streams, worker: str, request: bytes) -> None:
         """Ask over and over until cancelled or cut off."""
         epochs = self.seen.setdefault(worker, {})
         with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             while True:
-                head = await _ask(streams, request)
+                head = await ask(streams, request)
                 if (found := _EPOCH.search(head)) is not None:
                     epochs.setdefault(int(found[1]), time.time())
                 await asyncio.sleep(ASK_EVERY_S)
@@ -56,33 +57,47 @@ async def watched(urls: Sequence[str], path: str, token: str, *, each: int) -> A
     """
     workers = Workers()
     tasks: list[asyncio.Task[None]] = []
+    async with AsyncExitStack() as opened:
+        for url in urls:
+            request = get(url, path, token)
+            found = await opened.enter_async_context(connected(url, request, each=each))
+            tasks += [asyncio.create_task(workers.watch(one, name, request)) for name, one in found.items()]
+        try:
+            yield workers
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def connected(url: str, request: bytes, *, each: int) -> AsyncIterator[dict[str, Streams]]:
+    """A connection to each of `each` workers behind an address, by its name. Raises: Unwatched."""
+    parts = urlsplit(url)
+    found: dict[str, Streams] = {}
     opened: list[asyncio.StreamWriter] = []
     try:
-        for url in urls:
-            parts = urlsplit(url)
-            request = f"GET {path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {token}\r\n\r\n".encode()
-            found: dict[str, _Streams] = {}
-            for _ in range(CONNECTIONS_MAX):
-                streams = await asyncio.open_connection(parts.hostname, parts.port)
-                opened.append(streams[1])
-                named = _ID.search(await _ask(streams, request))
-                if named is not None:
-                    found.setdefault(named[1].decode(), streams)
-                if len(found) == each:
-                    break
-            else:
+        while len(found) < each:
+            if len(opened) == CONNECTIONS_MAX:
                 raise Unwatched(f"{len(found)} of {each} workers found behind {url}")
-            tasks += [asyncio.create_task(workers.watch(one, name, request)) for name, one in found.items()]
-        yield workers
+            streams = await asyncio.open_connection(parts.hostname, parts.port)
+            opened.append(streams[1])
+            named = _ID.search(await ask(streams, request))
+            if named is not None:
+                found.setdefault(named[1].decode(), streams)
+        yield found
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         for writer in opened:
             writer.close()
 
 
-async def _ask(streams: _Streams, request: bytes) -> bytes:
+def get(url: str, path: str, token: str) -> bytes:
+    """A request as it is sent."""
+    host = urlsplit(url).netloc
+    return f"GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n".encode()
+
+
+async def ask(streams: Streams, request: bytes) -> bytes:
     """The head of one answer; its body is read and dropped."""
     reader, writer = streams
     async with asyncio.timeout(ANSWER_S):
