@@ -20,6 +20,8 @@ from datacenters.etcd import Compacted, Etcd, EtcdRefused, EtcdUnavailable, KeyV
 
 POLL_S = 1.0
 LAG_GRACE_S = 0.25
+# After a longer silence everything is listed again: what came and ended meanwhile stands in no answer to a poll.
+SILENCE_MAX_S = 5.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 1.0
 PURGE_TTL_S = 60
@@ -40,7 +42,7 @@ class Purge(msgspec.Struct, frozen=True):
 
 
 class _Behind(Exception):
-    """The watch did not bring what a poll saw."""
+    """The watch did not bring what a poll saw, or may have missed what none could see."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -126,7 +128,7 @@ class PrefixFeed:
         self._answer_refresh(heard=False)
 
     def silent_for_s(self) -> float:
-        """Seconds since a majority of etcd last answered this feed; since its creation when it never did."""
+        """Seconds since which not all that a majority of etcd knew has been applied here."""
         return self._monotonic() - (self._created_at if self._heard_at is None else self._heard_at)
 
     async def refresh(self, *, within_s: float) -> bool:
@@ -168,11 +170,11 @@ class PrefixFeed:
         asked, self._refreshed = self._refreshed, None
         self._wanted.clear()
         try:
-            before = self._heard_at
-            listing = await self._ask(newer_than=0)
+            asked_at, listing = await self._ask(newer_than=0)
             self.listed_revision = listing.revision
-            self.unheard_s = 0.0 if before is None or self._heard_at is None else self._heard_at - before
+            self.unheard_s = 0.0 if self._heard_at is None else asked_at - self._heard_at
             self._on_reset(tuple(self._named(item) for item in listing.items))
+            self._heard_at = asked_at
         except BaseException:
             _answer(asked, heard=False)
             raise
@@ -213,7 +215,7 @@ class PrefixFeed:
             self._wanted.clear()
             asked, self._refreshed = self._refreshed, None
             try:
-                newer = await self._ask(newer_than=self._revision)
+                asked_at, newer = await self._ask(newer_than=self._revision)
             except (EtcdUnavailable, EtcdRefused):
                 _answer(asked, heard=False)
                 await asyncio.sleep(BACKOFF_MIN_S)
@@ -226,17 +228,17 @@ class PrefixFeed:
             newest = max((item.revision for item in newer.items), default=0)
             if newest > self._revision and not asked:
                 await asyncio.sleep(self._lag_grace_s)
-            if newest > self._revision or newer.revision < self._revision:
+            silent = self._heard_at is None or asked_at - self._heard_at > SILENCE_MAX_S
+            if silent or newest > self._revision or newer.revision < self._revision:
                 self._owe(asked)
                 raise _Behind
+            self._heard_at = asked_at
             _answer(asked, heard=True)
 
-    async def _ask(self, *, newer_than: int) -> Listing:
-        # What an answer proves was true when it was asked for, not when it arrived.
+    async def _ask(self, *, newer_than: int) -> tuple[float, Listing]:
+        """A listing and when it was asked for: what it proves was true then, not when it arrived."""
         asked_at = self._monotonic()
-        listing = await self._etcd.range(self._prefix, prefix=not self._exact, newer_than=newer_than)
-        self._heard_at = asked_at
-        return listing
+        return asked_at, await self._etcd.range(self._prefix, prefix=not self._exact, newer_than=newer_than)
 
     def _owe(self, asked: asyncio.Future[bool] | None) -> None:
         """The listing that follows at once will answer those who asked."""

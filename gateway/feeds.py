@@ -113,11 +113,13 @@ class Feeds:
         if listed < heard:
             _log.error("etcd was put back", revision=listed, before=heard)
             self._cache.begin_era()
-            self._run(self._cache.purge((EVERYTHING,), None))
+            self._run(self._cache.purge((EVERYTHING,), None), always=True)
         elif silent:
-            self._run(self._cache.purge((EVERYTHING,), listed))
+            self._cache.purge_memory((EVERYTHING,), listed)
+            self._run(self._cache.purge((EVERYTHING,), listed), always=True)
         elif not self._listed:
-            self._run(self._cache.catch_up(listed))
+            self._cache.clear_memory()  # filled while nobody here listened
+            self._run(self._cache.catch_up(listed), always=True)
         self._listed = True
         for item in items:
             self._put_purge(item)
@@ -139,8 +141,9 @@ class Feeds:
                 await self._cache.note_heard(HEARD_LIFE_S)
             await asyncio.sleep(HEARD_EVERY_S)
 
-    def _run(self, errand: Coroutine[Any, Any, None]) -> None:
-        if len(self._errands) >= ERRANDS_MAX:
+    def _run(self, errand: Coroutine[Any, Any, None], *, always: bool = False) -> None:
+        """`always`: a listing's own errand, of which there is one at a time."""
+        if len(self._errands) >= ERRANDS_MAX and not always:
             # Tier 1 is purged already; tier 2 hears of it from another worker or ends by its freshness.
             errand.close()
             return

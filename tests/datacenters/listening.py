@@ -57,6 +57,11 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def go_silent(self) -> None:
+        """As in a broken link: connections that exist carry nothing more, and no new one works until `mend`."""
+        self.hold_open_ones()
+        self._refusing = True
+
     def mend(self) -> None:
         self._refusing = False
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datacenters import etcd_keys, feeds
-from datacenters.etcd import Etcd
+from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import PrefixFeed, Publisher, Purge, decode_purge, encode_purge
 from sandbox.etcd import EtcdServer
 from tests.datacenters.listening import Heard, Proxy, deny
@@ -83,6 +83,44 @@ async def test_a_watch_that_lies_silent_is_replaced_within_a_poll(etcd: Etcd, ow
         # The pooled connections of earlier calls are silent as well, as after a broken link.
         await etcd.put(PREFIX + "k", b"2")
         await eventually(lambda: heard.now == {"k": b"2"}, within_s=5)
+
+
+async def test_after_a_long_silence_everything_is_listed_again_though_no_poll_shows_a_change(
+    etcd: Etcd, own_etcd: EtcdServer
+) -> None:
+    now, silences = 100.0, []
+    async with through_a_proxy(own_etcd) as (proxy, client):
+
+        class Watching(Heard):
+            def reset(self, items: tuple[KeyValue, ...]) -> None:
+                super().reset(items)
+                silences.append(feed.silent_for_s())
+
+        heard = Watching()
+        feed = PrefixFeed(
+            client,
+            PREFIX,
+            on_reset=heard.reset,
+            on_put=heard.put,
+            on_delete=heard.delete,
+            poll_s=0.05,
+            monotonic=lambda: now,
+        )
+        try:
+            await feed.start()
+            proxy.go_silent()
+            await eventually(lambda: _unheard(feed), within_s=10)
+            now += 90.0
+            await etcd.put(PREFIX + "purge", b"1")
+            await etcd.delete(PREFIX + "purge")  # as its lease would have ended it
+            assert feed.silent_for_s() == 90.0
+            proxy.mend()
+            await eventually(lambda: heard.resets == 2, within_s=10)
+            assert feed.unheard_s == 90.0
+            await eventually(lambda: feed.silent_for_s() == 0.0, within_s=10)
+        finally:
+            await feed.stop()
+    assert silences[1] == 90.0, "heard again only with what was listed"
 
 
 async def test_changes_during_a_cut_are_made_up_for(etcd: Etcd, own_etcd: EtcdServer) -> None:

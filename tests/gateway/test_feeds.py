@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from auth.denials import Denials
+from cache.policy import M
 from datacenters import etcd_keys
 from datacenters.directory import Directory
 from datacenters.etcd import Etcd, KeyValue
@@ -208,6 +209,37 @@ async def test_a_quiet_night_is_no_silence(alone: tuple[Feeds, building.World]) 
     feeds._reset_purges(())
     assert cached.generations.serial == before
     assert not feeds._errands
+
+
+async def filled(cached: building.World) -> Callable[[], bool]:
+    """Whether tier 1 shows an entry that it holds."""
+    await cached.cache.read(building.KEY, policy=M, tags=(building.TAG,), fetch=building.Datacenter().fetch)
+    return lambda: cached.cache.peek(building.KEY.text, cached.clock.now) is not None
+
+
+async def test_the_first_listing_clears_what_was_filled_while_nobody_listened(
+    alone: tuple[Feeds, building.World],
+) -> None:
+    feeds, cached = alone
+    shown = await filled(cached)
+    assert shown()
+    feeds._reset_purges(())
+    assert not shown()
+
+
+@pytest.mark.parametrize("errands_max", [0, 1024])
+async def test_a_listing_after_a_long_silence_clears_tier_1_in_the_same_turn_however_busy(
+    alone: tuple[Feeds, building.World], monkeypatch: pytest.MonkeyPatch, errands_max: int
+) -> None:
+    feeds, cached = alone
+    feeds._reset_purges(())
+    await eventually(lambda: not feeds._errands, within_s=HEARD_WITHIN_S)
+    shown = await filled(cached)
+    monkeypatch.setattr(gateway_feeds, "ERRANDS_MAX", errands_max)
+    feeds._purge_feed.unheard_s, feeds._purge_feed.listed_revision = 31.0, 20
+    feeds._reset_purges(())
+    assert not shown()
+    assert len(feeds._errands) == 1, "tier 2 hears of it, too"
 
 
 async def test_a_listing_from_a_restored_etcd_outdates_all(alone: tuple[Feeds, building.World]) -> None:
