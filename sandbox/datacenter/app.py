@@ -82,12 +82,18 @@ class Datacenter:
             optional=read.optional,
         )
         async with asyncio.timeout(READ_WITHIN_S), self._records.reading() as connection:
-            await self._look(connection)
+            standing = await self._look(connection)
+            # Others look meanwhile: what this answer says of itself is what was seen before its own snapshot.
+            own = answers.standing_headers(epoch=self._highest.value, standing=standing)
             self._highest.refuse_below(admitted.epoch)
-            found = await read.find(connection, {**path, **query})
+            try:
+                found = await read.find(connection, {**path, **query})
+            except Refused as refused:
+                refused.headers = {**own, **refused.headers}
+                raise
         body = _encoder.encode(found)
         tag = answers.etag(body)
-        headers = self._headers() | {
+        headers = own | {
             "ETag": tag,
             "Cache-Control": read.cache_control,
             "Last-Modified": answers.http_date(found.as_of),

@@ -293,3 +293,26 @@ async def test_the_epoch_of_every_answer_is_the_highest_known(
         assert (await gateway.client.get("/nowhere")).headers["massar-epoch"] == "0"
         await gateway.ask("GET", "/v1/calendar?view=public")
         assert (await gateway.client.get("/nowhere")).headers["massar-epoch"] == str(EPOCH)
+
+
+@pytest.mark.parametrize("found", [True, False])
+async def test_a_read_says_the_position_from_before_its_own_snapshot_whatever_is_written_meanwhile(
+    settings: Settings, told: Told, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    writing: list[Assign] = []
+    written_at: list[str] = []
+    (read,) = (one for one in contract.READS if one.path == "/v1/calendar")
+
+    async def find(connection: AsyncConnection, params: Mapping[str, Any]) -> Any:
+        seen = await read.find(connection, params)
+        written_at.append((await writing[0]()).headers["massar-position"])
+        if not found:
+            raise Refused("not-found")
+        return seen
+
+    monkeypatch.setattr("sandbox.datacenter.app.READS", (msgspec.structs.replace(read, find=find),))
+    async with served(settings, told) as gateway, written(gateway, engine, "meanwhile") as ways:
+        writing += ways
+        answer = await gateway.ask("GET", "/v1/calendar?view=public")
+    assert answer.status_code == (200 if found else 404)
+    assert parse(answer.headers["massar-position"]) < parse(written_at[0])
