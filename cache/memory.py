@@ -21,12 +21,14 @@ ENTRY_SHARE_MAX = 8
 class Held:
     """An entry in tier 1, with the instants between which it may be shown without asking anybody.
 
+    Until `until_s` whatever happens; until `fresh_until_s`, when its freshness ends, while every purge is heard.
     `prepared` is the edge's own slot (ready headers); a new `Held` starts without.
     """
 
     __slots__ = (
         "entry",
         "epochs_serial",
+        "fresh_until_s",
         "from_s",
         "generations_serial",
         "prepared",
@@ -34,10 +36,13 @@ class Held:
         "until_s",
     )
 
-    def __init__(self, entry: Entry, *, key: str, from_s: float, until_s: float) -> None:
+    def __init__(
+        self, entry: Entry, *, key: str, from_s: float, until_s: float, fresh_until_s: float
+    ) -> None:
         self.entry = entry
         self.from_s = from_s
         self.until_s = until_s
+        self.fresh_until_s = fresh_until_s
         self.generations_serial = -1
         self.epochs_serial = -1
         self.prepared: object | None = None

@@ -12,7 +12,7 @@ MINUTE_S = 60.0
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 
-# Longest time that tier 1 may go without asking tier 2 for newer generations: what a lost purge costs.
+# Longest time that tier 1 may go without asking tier 2 for newer generations where purges may have been missed.
 TIER1_RECHECK_MAX_S = 3.0
 ENTRY_LIFE_MAX_S = 7 * DAY_S
 # A generation outlives every entry that recorded it, so that no entry can wait until its purge is forgotten.
@@ -32,7 +32,8 @@ FAILURE_SLUGS = frozenset({
 class Policy(msgspec.Struct, frozen=True):
     """One freshness class.
 
-    `fresh_s`: served without asking anybody. `tier1_s`: served from the process without asking tier 2.
+    `fresh_s`: served without asking anybody. `tier1_s`: served from the process without asking tier 2 while purges
+    may have been missed.
     `stale_while_revalidate_s`, `stale_if_error_s`: counted from the end of freshness. `survival_s`: from the fetch.
     `shared`: the answer is about no single person. `stored` false: nothing is kept.
     """

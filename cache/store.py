@@ -67,16 +67,26 @@ class Cache:
         self._event = on_event or _unheard
         self._shared = shared_tier(valkey, sealer, self._event)
         self._fetch_max_s = fetch_max_s
+        self._hears_purges: Callable[[], bool] = _never
         self._epochs = Epochs()
         self._epochs_serial = 0
         self._flights: SingleFlight[Reading] = SingleFlight(
             flights_max=FLIGHTS_MAX, waiters_max=WAITERS_MAX, wait_max_s=wait_max_s
         )
 
+    def go_by(self, hears_purges: Callable[[], bool]) -> None:
+        """Let tier 1 show what is fresh without asking tier 2 while `hears_purges` says that none can have been missed.
+
+        Without it, and while it says no, tier 1 asks again every `Policy.tier1_s`.
+        """
+        self._hears_purges = hears_purges
+
     def peek(self, key: str, now: float) -> Held | None:
         """The entry that may be shown at once, or None: tier 1 only, no await. `key` is `CacheKey.text`."""
         held = self._memory.get(key)
-        if held is None or not held.from_s <= now < held.until_s:
+        if held is None or now < held.from_s:
+            return None
+        if now >= held.until_s and (now >= held.fresh_until_s or not self._hears_purges()):
             return None
         if held.generations_serial != self._generations.serial or held.epochs_serial != self._epochs_serial:
             return self._confirmed(held)
@@ -329,7 +339,7 @@ class Cache:
     def _confirmed(self, held: Held) -> Held | None:
         """`held` again if nothing that was heard since it was last looked at speaks against it."""
         if not self._valid(held.entry) or not self._epochs.trust(held.entry):
-            held.until_s = held.from_s
+            held.until_s = held.fresh_until_s = held.from_s
             return None
         held.generations_serial = self._generations.serial
         held.epochs_serial = self._epochs_serial
@@ -338,14 +348,15 @@ class Cache:
     def _keep(self, ask: Ask, entry: Entry, looked_at: float, now: float) -> None:
         """Keep in tier 1; its window counts from when tier 2 was asked, before the fetch, not from the answer."""
         from_s = now - CLOCK_SKEW_MAX_S
-        until_s = min(fresh_until(entry, ask.policy), looked_at + ask.policy.tier1_s)
+        fresh_until_s = fresh_until(entry, ask.policy)
+        until_s = min(fresh_until_s, looked_at + ask.policy.tier1_s)
         present = self._memory.get(ask.text)
         if (
             present is not None and present.entry is entry
         ):  # looked at again: what the edge prepared still holds
-            present.from_s, present.until_s = from_s, until_s
+            present.from_s, present.until_s, present.fresh_until_s = from_s, until_s, fresh_until_s
             return
-        held = Held(entry, key=ask.text, from_s=from_s, until_s=until_s)
+        held = Held(entry, key=ask.text, from_s=from_s, until_s=until_s, fresh_until_s=fresh_until_s)
         replace = present is not None and not self._defends(present.entry, ask.policy, now)
         if not self._memory.put(ask.text, held, replace=replace):
             self._event(Event.REFUSED_OLDER)
@@ -375,6 +386,10 @@ def _reading(entry: Entry, state: State, tier: int, now: float) -> Reading:
 def _version(candidate: tuple[Entry, int]) -> tuple[int, Position, float]:
     entry, _ = candidate
     return entry.epoch, entry.position, entry.stored_at
+
+
+def _never() -> bool:
+    return False
 
 
 def _unheard(event: Event) -> None:

@@ -21,6 +21,7 @@ from datacenters.directory import Directory
 from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import PURGE_TTL_S, PrefixFeed, decode_purge
 from datacenters.record import Record
+from gateway.reading import PURGES_SILENT_MAX_S
 
 ERRANDS_MAX = 1024
 # A purge lives PURGE_TTL_S in etcd; who heard nothing for half of it may have missed one.
@@ -68,6 +69,7 @@ class Feeds:
             monotonic=monotonic,
         )
         directory.on_change(self._moved)
+        cache.go_by(self._hears_purges)
 
     async def start(self) -> None:
         """Begin to follow; goes on in the background when etcd does not answer yet."""
@@ -93,6 +95,13 @@ class Feeds:
     def purges_silent_for_s(self) -> float:
         """Seconds since purges could last be heard."""
         return self._purge_feed.silent_for_s()
+
+    def _hears_purges(self) -> bool:
+        """Whether every purge until a moment ago has been applied here.
+
+        The feed lists anew after each gap, in the same turn in which it counts as heard again.
+        """
+        return self._listed and self._purge_feed.silent_for_s() <= PURGES_SILENT_MAX_S
 
     def _moved(self, record: Record) -> None:
         switch = None if record.switch_position is None else position.parse(record.switch_position)

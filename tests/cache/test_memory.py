@@ -16,7 +16,9 @@ MAX_BYTES = 8 * (HELD_OVERHEAD_BYTES + 1500)
 
 def held(key: str, body: bytes = b"", position: int = 1) -> Held:
     """An entry in tier 1 where only key, body and version matter."""
-    return Held(entry(body, position=(1, position)), key=key, from_s=NOW, until_s=NOW + 3)
+    return Held(
+        entry(body, position=(1, position)), key=key, from_s=NOW, until_s=NOW + 3, fresh_until_s=NOW + 60
+    )
 
 
 STEPS = st.lists(
@@ -87,7 +89,9 @@ def test_the_bytes_counted_are_not_fewer_than_the_interpreter_uses() -> None:
             key = f"family:1:/v1/pupils/{number:016d}/grades?session=1&year=2026"
             body = bytes(1400)
             one = entry(body, stored_at=NOW + number, tags=("*", f"grades:{number}"), generations=(0, number))
-            tier.put(key, Held(one, key=key, from_s=NOW + number, until_s=NOW + number))
+            tier.put(
+                key, Held(one, key=key, from_s=NOW + number, until_s=NOW + number, fresh_until_s=NOW + number)
+            )
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

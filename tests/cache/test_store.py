@@ -90,6 +90,32 @@ async def test_peek_ends_with_the_window_of_tier_1_and_with_freshness(
     assert origin.asked == 1
 
 
+async def test_while_every_purge_is_heard_tier_1_shows_what_is_fresh_without_asking_tier_2(
+    world: World, origin: Datacenter
+) -> None:
+    heard = True
+    world.cache.go_by(lambda: heard)
+    await read(world, origin)
+    assert world.cache.peek(KEY.text, NOW + 59.9) is not None
+    heard = False
+    assert world.cache.peek(KEY.text, NOW + 2.99) is not None
+    assert world.cache.peek(KEY.text, NOW + 3) is None
+    heard = True
+    assert world.cache.peek(KEY.text, NOW + 3) is not None
+    assert world.cache.peek(KEY.text, NOW + 60) is None, "freshness ends all the same"
+
+
+async def test_a_purge_that_is_heard_ends_what_tier_1_would_have_shown_for_long(
+    world: World, origin: Datacenter
+) -> None:
+    world.cache.go_by(lambda: True)
+    await read(world, origin)
+    assert world.cache.peek(KEY.text, NOW + 30) is not None
+    world.cache.purge_memory([TAG], 5)
+    assert world.cache.peek(KEY.text, NOW + 30) is None
+    assert world.cache.peek(KEY.text, NOW + 30) is None
+
+
 async def test_peek_does_not_trust_a_clock_that_was_set_back(world: World, origin: Datacenter) -> None:
     await read(world, origin)
     assert world.cache.peek(KEY.text, NOW - 1) is not None

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from auth.denials import Denials
-from cache.policy import M
+from cache.policy import TIER1_RECHECK_MAX_S, M
 from datacenters import etcd_keys
 from datacenters.directory import Directory
 from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import Publisher
 from gateway import feeds as gateway_feeds
 from gateway.feeds import Feeds
+from gateway.reading import PURGES_SILENT_MAX_S, CachedReads
+from routes import timetables as endpoint
+from routes.endpoint import CachedRead
 from sandbox.etcd import EtcdServer
 from tests.cache import building
 from tests.datacenters.listening import Proxy
@@ -26,6 +29,7 @@ from tests.waiting import eventually
 GRADES = f"/v1/pupils/{PUPIL}/grades"
 TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
 HEARD_WITHIN_S = 10.0
+HOUR_S = 3600.0
 HIT, MISS = "massar; hit; detail=memory", "massar; fwd=miss; stored"
 
 
@@ -180,6 +184,34 @@ async def test_a_listing_after_a_long_silence_outdates_all_and_after_a_short_one
     await publisher.publish_purge((f"timetable:{CLASS}",), epoch=1, position="1-2000")
     await becomes(MISS, lambda: cache_status(world, TIMETABLE))  # the feed is there again
     assert await cache_status(world) == expected
+
+
+async def test_tier_1_goes_on_without_tier_2_while_purges_are_heard_and_no_longer(
+    make_world: MakeWorld, proxy: tuple[Proxy, str], etcd_client: Etcd
+) -> None:
+    line, url = proxy
+    world = await make_world(etcd_urls=(url,))
+    week = (await world.get(TIMETABLE, PUPIL)).json()["week"]
+    reads, timetable = world.app._reads, endpoint.TIMETABLE.read
+    assert isinstance(reads, CachedReads)
+    assert isinstance(timetable, CachedRead)
+
+    def shown(after_s: float) -> bool:
+        now = world.clock() + after_s
+        return reads.peek(timetable, {"class_id": CLASS, "week": week}, now) is not None
+
+    assert shown(HOUR_S)
+    line.cut()
+    world.monotonic.advance(PURGES_SILENT_MAX_S + 0.1)
+    assert shown(1.0)
+    assert not shown(TIER1_RECHECK_MAX_S)
+    publisher = Publisher(etcd_client, clock=world.clock)
+    await publisher.publish_purge((f"timetable:{CLASS}",), epoch=1, position="1-2000")
+    line.mend()
+    await eventually(lambda: world.app._reads._purges_silent_for_s() < PURGES_SILENT_MAX_S, within_s=10)
+    assert not shown(0.0), "what was missed counts before the feed counts as heard"
+    await world.get(TIMETABLE, PUPIL)
+    assert shown(HOUR_S)
 
 
 @pytest.fixture
