@@ -35,9 +35,11 @@ from datacenters.forwarding import Forwarder
 from datacenters.journal import Journal
 from datacenters.journal_seal import JournalSeal
 from datacenters.sender_keys import read_private_key
+from gateway.admission import Admission
+from gateway.cold_reads import ColdReads
 from gateway.condition import Condition
 from gateway.edge import ASGI, Edge
-from gateway.failures import problem_handler
+from gateway.failures import Failures
 from gateway.feeds import Feeds
 from gateway.guard import Guard
 from gateway.holding import Holding
@@ -145,10 +147,12 @@ def create_app(
         metrics.flush()
         access_log.flush()
 
+    admission = Admission(auth.verified, relations, rate_limit, clock=clock)
+    failures = Failures(problem_base_url=settings.problem_base_url, metrics=metrics)
     app = _litestar(
         settings,
-        metrics,
-        guard=Guard(auth.verified, relations, rate_limit, clock=clock),
+        failures,
+        guard=Guard(admission),
         lifespan=_lifespan(feeds.start, stop),
         reads=reads,
         writes=writes,
@@ -162,6 +166,7 @@ def create_app(
         cast("ASGI", app),
         settings=settings,
         hot_routes=HotRoutes(endpoints()),
+        cold_reads=ColdReads(admission, reads, failures).answer,
         verified=auth.verified,
         relations=relations,
         reads=reads,
@@ -321,16 +326,14 @@ def _lifespan(start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable
 
 
 def _litestar(
-    settings: Settings, metrics: Metrics, *, guard: Guard, lifespan: Lifespan, **provided: Any
+    settings: Settings, failures: Failures, *, guard: Guard, lifespan: Lifespan, **provided: Any
 ) -> Litestar:
     # All on the application itself, not on a Router: Litestar deep-copies routers, parts and all.
     return Litestar(
         [*_options_handlers(), *HANDLERS],
         guards=[guard],
         dependencies=_provided(**provided),
-        exception_handlers={
-            Exception: problem_handler(problem_base_url=settings.problem_base_url, metrics=metrics)
-        },
+        exception_handlers={Exception: failures.handle},
         lifespan=[lifespan],
         openapi_config=None,
         logging_config=None,

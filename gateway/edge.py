@@ -1,5 +1,5 @@
-"""The plain ASGI callable around the Litestar object: it answers warm cached reads before the router, and keeps
-the bounds of every request.
+"""The plain ASGI callable around the Litestar object: it answers cached reads before the router, and keeps the bounds of
+every request.
 
 Litestar runs its middleware only after route lookup, so what must be cheaper than routing has to stand outside.
 Invariant: a warm hit passes the same token check, access table and rate limit as any other request, and nothing
@@ -12,7 +12,8 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from auth.access import allow
@@ -32,7 +33,7 @@ from gateway.reading import CachedReads
 from gateway.relations import Relations
 from gateway.settings import Settings
 from routes.answers import PERSONAL, VARY, etag_matches
-from routes.endpoint import OUTCOME_KEY, Endpoint, parse_query, path_names_something, resolve
+from routes.endpoint import OUTCOME_KEY, CachedRead, Endpoint, parse_query, path_names_something, resolve
 from routes.problems import language_of, render
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 # An entry, and as whom its reader was let in.
 Permitted: TypeAlias = tuple[Held, Role, Relation | None]
 ASGI: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Answers a cached read of this endpoint and these path parameters.
+ColdRead: TypeAlias = Callable[[Endpoint, CachedRead, dict[str, str], Scope, Receive, Send], Awaitable[None]]
 
 REQUEST_ID_KEY = "massar.request_id"
 LANGUAGE_KEY = "massar.language"
@@ -57,7 +60,7 @@ _EMPTY: Message = {"type": "http.response.body", "body": b"", "more_body": False
 
 
 class Edge:
-    """`Edge(Litestar(...))`: warm hits here, everything else inside."""
+    """`Edge(Litestar(...))`: warm hits here, other cached reads in `cold_reads`, everything else inside."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Edge:
         *,
         settings: Settings,
         hot_routes: HotRoutes,
+        cold_reads: ColdRead,
         verified: Verified,
         relations: Relations,
         reads: CachedReads,
@@ -80,6 +84,7 @@ class Edge:
         self._school_sites = school_sites
         self._settings = settings
         self._hot_routes = hot_routes
+        self._cold_reads = cold_reads
         self._verified = verified
         self._relations = relations
         self._reads = reads
@@ -104,19 +109,20 @@ class Edge:
         inner = self._inner
         if self._school_sites is not None and self._school_sites.are_asked(scope):
             inner = self._school_sites
-        elif (warm := self._warm(scope)) is not None:
-            await send(warm[0])
-            await send(warm[1])
-            return
+        elif scope["method"] in ("GET", "HEAD") and (found := self._hot_routes.match(scope["path"])):
+            endpoint, read, path = found
+            warm = self._warm(endpoint, read, path, scope)
+            if warm is not None:
+                await send(warm[0])
+                await send(warm[1])
+                return
+            inner = partial(self._cold_reads, endpoint, read, path)
         await self._through(scope, receive, send, inner)
 
-    def _warm(self, scope: Scope) -> tuple[Message, Message] | None:
-        """The two messages of a warm hit, or None when the request must go through the router."""
-        method = scope["method"]
-        found = self._hot_routes.match(scope["path"]) if method in ("GET", "HEAD") else None
-        if found is None:
-            return None
-        endpoint, path = found
+    def _warm(
+        self, endpoint: Endpoint, read: CachedRead, path: dict[str, str], scope: Scope
+    ) -> tuple[Message, Message] | None:
+        """The two messages of a warm hit, or None when this process cannot say at once."""
         query = scope["query_string"]
         authorization = if_none_match = position = None
         header_bytes = 0
@@ -133,14 +139,17 @@ class Edge:
             return None
         now = self._clock()
         try:
-            permitted = self._permitted(endpoint, path, query, authorization, position, now)
+            permitted = self._permitted(endpoint, read, path, query, authorization, position, now)
         except Exception:  # noqa: BLE001 - every refusal is made inside, where its problem is rendered
             return None
-        return None if permitted is None else self._answer(endpoint, method, permitted, if_none_match, now)
+        if permitted is None:
+            return None
+        return self._answer(endpoint, scope["method"], permitted, if_none_match, now)
 
     def _permitted(
         self,
         endpoint: Endpoint,
+        read: CachedRead,
         path: dict[str, str],
         query: bytes,
         authorization: bytes | None,
@@ -150,7 +159,7 @@ class Edge:
         """The entry this caller may be shown at once, and as whom; or None. Raises: every refusal of auth and limits."""
         principal = self._verified.check(authorization, now)
         facts = self._relations.peek(principal.subject, now)
-        if facts is None or endpoint.read is None or not path_names_something(path):
+        if facts is None or not path_names_something(path):
             return None
         relation = allow(principal, facts, endpoint.rule, path)
         params = resolve(
@@ -161,7 +170,7 @@ class Edge:
             principal=principal,
             facts=facts,
         )
-        held = None if params is None else self._reads.peek(endpoint.read, params, now)
+        held = None if params is None else self._reads.peek(read, params, now)
         if held is None or (position is not None and held.entry.position < parse(position.decode("ascii"))):
             return None
         self._rate_limit.admit(principal.subject)
@@ -291,7 +300,7 @@ class Edge:
             self._receiving -= 1
 
     def _finished(self, scope: Scope, status: int, request_id: bytes, started: float) -> None:
-        """Count and log a request that went through the router."""
+        """Count and log a request that was no warm hit."""
         route = scope.get(ROUTE_KEY, "-")
         seconds = self._monotonic() - started
         method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -353,12 +362,13 @@ def _within(length: bytes, most: int) -> bool:
     return length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX and int(length) <= most
 
 
+def header_values(scope: Mapping[str, Any], name: bytes) -> list[bytes]:
+    """All values of a request's header, in order; `name` in lower case."""
+    return [value for candidate, value in scope["headers"] if candidate == name]
+
+
 def _header(scope: Scope, name: bytes) -> bytes | None:
-    for candidate, value in scope["headers"]:
-        if candidate == name:
-            found: bytes = value
-            return found
-    return None
+    return next(iter(header_values(scope, name)), None)
 
 
 def _replay(body: Message, receive: Receive) -> Receive:

@@ -5,8 +5,8 @@ Invariant: what is answered is the table's text for a slug; what is logged is th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import MutableMapping
+from typing import Any, TypeAlias, cast
 
 import structlog
 from litestar import Request, Response
@@ -24,34 +24,40 @@ from routes.problems import PROBLEMS, render, slug_of
 
 _log = structlog.get_logger()
 
+Problem: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
-def problem_handler(
-    *, problem_base_url: str, metrics: Metrics
-) -> Callable[[Request[Any, Any, Any], Exception], Response[bytes]]:
-    """An exception handler that answers RFC 9457 problems in the caller's language."""
 
-    def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-        scope = cast("dict[str, Any]", request.scope)
+class Failures:
+    """Makes RFC 9457 problems of exceptions, in the caller's language."""
+
+    def __init__(self, *, problem_base_url: str, metrics: Metrics) -> None:
+        self._problem_base_url = problem_base_url
+        self._metrics = metrics
+
+    def render(self, scope: MutableMapping[str, Any], error: Exception) -> Problem:
+        """Status, header pairs and body for the request of this ASGI scope."""
         slug, allow = _slug(error)
         trail.of(scope).slug = slug
         if slug == "internal":
-            metrics.event("internal_error")
+            self._metrics.event("internal_error")
             _log.error("internal error", request_id=scope[REQUEST_ID_KEY], exc_info=error)
-        status, headers, body = render(
+        return render(
             slug,
             language=scope[LANGUAGE_KEY],
-            base_url=problem_base_url,
+            base_url=self._problem_base_url,
             request_id=scope[REQUEST_ID_KEY],
             pointer=getattr(error, "pointer", None),
             retry_after_s=_retry_after_s(error, slug),
             allow=allow,
         )
+
+    def handle(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        """As Litestar's exception handler."""
+        status, headers, body = self.render(cast("dict[str, Any]", request.scope), error)
         named = {name.decode(): value.decode() for name, value in headers}
         media_type = named.pop("content-type")
         named.pop("content-length")
         return Response(body, status_code=status, headers=named, media_type=media_type)
-
-    return handle
 
 
 def _slug(error: Exception) -> tuple[str, str | None]:

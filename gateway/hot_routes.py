@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from routes.endpoint import Endpoint
+from routes.endpoint import CachedRead, Endpoint
 
 SEGMENTS_MAX = 12
 
@@ -42,8 +42,8 @@ class HotRoutes:
                 node = node.literal.setdefault(segment, _Node())
         node.endpoint = endpoint
 
-    def match(self, path: str) -> tuple[Endpoint, dict[str, str]] | None:
-        """The endpoint of `path` and its path parameters as text, or None."""
+    def match(self, path: str) -> tuple[Endpoint, CachedRead, dict[str, str]] | None:
+        """The endpoint of `path`, what it reads and the path parameters as text, or None."""
         node = self._root
         params: dict[str, str] = {}
         for segment in path[1:].split("/", SEGMENTS_MAX):
@@ -54,4 +54,6 @@ class HotRoutes:
                 name, following = node.parameter
                 params[name] = segment
             node = following
-        return None if node.endpoint is None else (node.endpoint, params)
+        if node.endpoint is None or node.endpoint.read is None:
+            return None
+        return node.endpoint, node.endpoint.read, params

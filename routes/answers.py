@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -60,11 +60,9 @@ def etag_matches(if_none_match: str | None, etag: str) -> bool:
     return any(candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(","))
 
 
-def respond(request: CallerRequest, answered: Answered) -> Response[bytes]:
-    """200 with the bytes, or 304 when the phone holds them already."""
-    cast("dict[str, Any]", request.scope)[OUTCOME_KEY] = answered.outcome
-    etag = answered.etag.decode("ascii")
-    headers = {"etag": etag, "cache-control": PERSONAL, "vary": VARY}
+def read_headers(answered: Answered) -> dict[str, str]:
+    """What the answer to a read says beside its bytes; the same for 200 and 304."""
+    headers = {"etag": answered.etag.decode("ascii"), "cache-control": PERSONAL, "vary": VARY}
     if answered.cache_status:
         headers["cache-status"] = answered.cache_status
         headers["age"] = str(int(answered.age_s))
@@ -74,7 +72,14 @@ def respond(request: CallerRequest, answered: Answered) -> Response[bytes]:
         headers["massar-data-age"] = str(int(answered.data_age_s))
     if answered.mode != "normal":
         headers["massar-mode"] = answered.mode
-    if etag_matches(",".join(request.headers.getall("if-none-match", [])) or None, etag):
+    return headers
+
+
+def respond(request: CallerRequest, answered: Answered) -> Response[bytes]:
+    """200 with the bytes, or 304 when the phone holds them already."""
+    cast("dict[str, Any]", request.scope)[OUTCOME_KEY] = answered.outcome
+    headers = read_headers(answered)
+    if etag_matches(",".join(request.headers.getall("if-none-match", [])) or None, headers["etag"]):
         return Response(b"", status_code=304, headers=headers, media_type=JSON)
     return Response(answered.body, headers=headers, media_type=JSON)
 
@@ -100,14 +105,15 @@ def no_store(payload: Any, *, status: int = 200) -> Response[bytes]:
     return Response(encode(payload), status_code=status, headers={"cache-control": NO_STORE}, media_type=JSON)
 
 
-async def parameters(request: CallerRequest, endpoint: Endpoint, reads: Reads) -> dict[str, str]:
-    """The resolved parameters of this request. Raises: BadRequest."""
-    query = parse_query(endpoint, request.scope["query_string"])
+async def read_parameters(
+    endpoint: Endpoint, reads: Reads, *, caller: Caller, path: Mapping[str, str], query_string: bytes
+) -> dict[str, str]:
+    """The resolved parameters of a request. Raises: BadRequest."""
+    query = parse_query(endpoint, query_string)
     needs_calendar = any(parameter.default is not None for parameter in endpoint.query)
-    caller = request.user
     params = resolve(
         endpoint,
-        path={name: str(value) for name, value in request.path_params.items()},
+        path=path,
         query=query,
         calendar=await reads.calendar() if needs_calendar else None,
         principal=caller.principal,
@@ -116,6 +122,17 @@ async def parameters(request: CallerRequest, endpoint: Endpoint, reads: Reads) -
     if params is None:
         raise BadRequest
     return params
+
+
+async def parameters(request: CallerRequest, endpoint: Endpoint, reads: Reads) -> dict[str, str]:
+    """The resolved parameters of this request. Raises: BadRequest."""
+    return await read_parameters(
+        endpoint,
+        reads,
+        caller=request.user,
+        path={name: str(value) for name, value in request.path_params.items()},
+        query_string=request.scope["query_string"],
+    )
 
 
 async def cached(request: CallerRequest, endpoint: Endpoint, reads: Reads) -> Response[bytes]:

@@ -11,7 +11,7 @@ import structlog
 from litestar.exceptions import ClientException, NotAuthorizedException
 
 from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY
-from gateway.failures import problem_handler
+from gateway.failures import Failures
 from gateway.metrics import Metrics
 from routes.problems import PROBLEMS
 from tests.gateway.people import PUPIL, TEACHER
@@ -22,9 +22,9 @@ SECRET = "salma@famille.example 14.50"
 
 
 def handled(error: Exception, *, language: str = "fr", metrics: Metrics | None = None) -> Any:
-    handle = problem_handler(problem_base_url=BASE, metrics=metrics or Metrics())
+    failures = Failures(problem_base_url=BASE, metrics=metrics or Metrics())
     request: Any = SimpleNamespace(scope={REQUEST_ID_KEY: "abc-1", LANGUAGE_KEY: language})
-    return handle(request, error)
+    return failures.handle(request, error)
 
 
 def raised(slug: str, **attributes: Any) -> Exception:

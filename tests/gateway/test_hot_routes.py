@@ -62,7 +62,8 @@ def test_what_matches_here_is_routed_to_the_same_handler_with_the_same_parameter
 ) -> None:
     found, theirs = HOT.match(path), routed(router, path)
     if found is not None:
-        assert theirs == found
+        assert theirs == (found[0], found[2])
+        assert found[1] is found[0].read
     elif theirs is not None and not path.endswith("/") and "//" not in path:
         endpoint, params = theirs
         assert endpoint is None or endpoint.read is None or not path_names_something(params)
@@ -75,7 +76,8 @@ def test_every_cached_read_is_found_by_its_own_path(endpoint: Endpoint) -> None:
     assert endpoint.method == "GET"
     names = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
     filled = {"pupil_id": PUPIL, "class_id": CLASS, "subject": MATH, "session": "2"}
-    assert HOT.match(endpoint.path.format(**filled)) == (endpoint, {name: filled[name] for name in names})
+    expected = (endpoint, endpoint.read, {name: filled[name] for name in names})
+    assert HOT.match(endpoint.path.format(**filled)) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""Cached reads that this process cannot answer by what it holds: from Valkey, or from a datacenter.
+
+They are answered before the router, as warm ones are, because Litestar's layers cost more than everything else a read
+does. Invariant: the same functions let the caller in, resolve the parameters, read and answer as behind the router, so
+the bytes are the same on either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway import trail
+from gateway.admission import Admission
+from gateway.edge import ROUTE_KEY, Message, Receive, Scope, Send, header_values
+from gateway.failures import Failures
+from gateway.reading import CachedReads
+from routes.answers import JSON, etag_matches, read_headers, read_parameters
+from routes.endpoint import OUTCOME_KEY, Answered, CachedRead, Endpoint
+
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+class ColdReads:
+    """Answers the endpoints of the table of hot routes without the router."""
+
+    def __init__(self, admission: Admission, reads: CachedReads, failures: Failures) -> None:
+        self._admission = admission
+        self._reads = reads
+        self._failures = failures
+
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        read: CachedRead,
+        path: Mapping[str, str],
+        scope: Scope,
+        _receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer one request for `endpoint`, whose path parameters are `path`."""
+        scope[ROUTE_KEY] = endpoint.path
+        trail.of(scope).rule = endpoint.rule
+        try:
+            caller = await self._admission.admit(endpoint, path, scope)
+            reads = self._reads.after(caller.not_before)
+            params = await read_parameters(
+                endpoint, reads, caller=caller, path=path, query_string=scope["query_string"]
+            )
+            answered = await reads.read(read, params)
+            scope[OUTCOME_KEY] = answered.outcome
+            status, headers, body = _answer(answered, header_values(scope, b"if-none-match"))
+        except Exception as error:  # noqa: BLE001 - every error becomes a problem, as behind the router
+            status, headers, body = self._failures.render(scope, error)
+        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _answer(answered: Answered, if_none_match: list[bytes]) -> Answer:
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in read_headers(answered).items()]
+    if if_none_match and etag_matches(
+        b",".join(if_none_match).decode("latin-1"), answered.etag.decode("ascii")
+    ):
+        return 304, headers, b""
+    headers.append((b"content-type", JSON.encode()))
+    headers.append((b"content-length", b"%d" % len(answered.body)))
+    return 200, headers, answered.body
