@@ -125,9 +125,7 @@ def create_app(
     relations = Relations(cache, datacenters.forwarder, clock=clock)
     reads = _reads(settings, cache, datacenters, feeds, clock)
     writes = _writes(datacenters, cache, clock)
-    accounts = {
-        name: open_engine(site.accounts_dsn) for name, site in settings.sites.items() if site.accounts_dsn
-    }
+    accounts = _accounts(settings)
     signing_in = _signing_in(auth, datacenters, accounts, clock)
     rate_limit = RateLimit(per_s=settings.rate_per_s, burst=settings.rate_burst)
     school_sites = build_school_sites(settings, metrics, clock=clock, monotonic=monotonic)
@@ -138,9 +136,7 @@ def create_app(
             await school_sites.aclose()
         await writes.aclose()
         await cache.aclose()
-        await datacenters.journal.aclose()
-        await datacenters.forwarder.aclose()
-        await datacenters.etcd.aclose()
+        await datacenters.aclose()
         for engine in accounts.values():
             await engine.dispose()
         auth.passwords.close()
@@ -208,6 +204,11 @@ class _Datacenters(NamedTuple):
     directory: Directory
     holding: Holding
     forwarder: Forwarder
+
+    async def aclose(self) -> None:
+        await self.journal.aclose()
+        await self.forwarder.aclose()
+        await self.etcd.aclose()
 
 
 def _datacenters(
@@ -285,6 +286,12 @@ def _condition(settings: Settings, auth: _Auth, datacenters: _Datacenters, reads
         mode=lambda: reads.mode,
         metrics_dir=settings.metrics_dir,
     )
+
+
+def _accounts(settings: Settings) -> dict[str, AsyncEngine]:
+    return {
+        name: open_engine(site.accounts_dsn) for name, site in settings.sites.items() if site.accounts_dsn
+    }
 
 
 def _signing_in(
