@@ -19,8 +19,8 @@ from cache.asking import Ask
 from cache.store import Cache
 from datacenters.journal import Journal, JournalRecord, Kept
 from gateway import asgi, serve
-from gateway.edge import Message, Receive, Scope, Send
 from gateway.hot_routes import HotRoutes
+from gateway.scope import Message, Receive, Scope, Send
 from routes.endpoint import CachedRead, Source
 from routes.timetables import TIMETABLE
 

@@ -38,11 +38,16 @@ class CacheKey(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The canonical text: what tier 1 is indexed by and what a seal is bound to."""
-        return f"{self.view}:{self.schema}:{self.resource}"
+        return key_text(self.resource, self.view, self.schema)
 
     def sealed_name(self, secret: bytes) -> bytes:
         """The name to use where others may look: a keyed digest, `SEALED_NAME_BYTES` long."""
         return sealed_name(secret, "entry", self.text)
+
+
+def key_text(resource: str, view: str, schema: int = 1) -> str:
+    """`CacheKey.text` of a view that is known to be a declared word: what `Cache.peek` asks for on every warm hit."""
+    return f"{view}:{schema}:{resource}"
 
 
 def resource(*parts: str, query: Mapping[str, str | int] | None = None) -> str:

@@ -11,6 +11,8 @@ from hashlib import blake2b
 
 import msgspec
 
+from cache.coding import Coded
+
 Position = tuple[int, int]
 NOWHERE: Position = (0, 0)
 ETAG_DIGEST_BYTES = 18  # 24 characters of base64, no padding
@@ -21,7 +23,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     `etag`: strong, quoted, over view and body. `stored_at`: Unix seconds at which the fetch began, less the age
     the origin gave. `position`: (timeline, LSN) of the datacenter when it answered. `generations[i]` belongs to
-    `tags[i]`. `last_modified` and `origin_etag` as the origin wrote them. `max_age_s`: the origin's own limit.
+    `tags[i]`. `last_modified` and `origin_etag` as the origin wrote them. `max_age_s`: the origin's own limit. `coded`:
+    the body in other content codings, by name.
     """
 
     body: bytes
@@ -35,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     status: int = 200
     origin_etag: str | None = None
     max_age_s: float | None = None
+    coded: Coded = ()
 
 
 class EntryBroken(Exception):

@@ -14,6 +14,8 @@ from cache.freshness import newer
 # Dictionary slot, `Held`, `Entry`, tuples and numbers measure 700 bytes; the rest is for what the edge prepares.
 HELD_OVERHEAD_BYTES = 1536
 TAG_OVERHEAD_BYTES = 96
+# A coding's bytes object, and the headers that the edge prepares for it.
+CODING_OVERHEAD_BYTES = 1024
 # One entry may fill at most this share of the tier, else a single big answer would empty it.
 ENTRY_SHARE_MAX = 8
 
@@ -52,7 +54,8 @@ class Held:
 def size_bytes(key: str, entry: Entry) -> int:
     """What an entry costs in this process, body and surroundings, in bytes; never less than the truth."""
     tags = sum([4 * len(tag) + TAG_OVERHEAD_BYTES for tag in entry.tags])
-    return HELD_OVERHEAD_BYTES + len(entry.body) + 4 * len(key) + tags
+    coded = sum([len(body) + CODING_OVERHEAD_BYTES for _, body in entry.coded])
+    return HELD_OVERHEAD_BYTES + len(entry.body) + coded + 4 * len(key) + tags
 
 
 class MemoryTier:

@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from cache.cache_key import CacheKey
+from cache.coding import Coded
 from cache.entries import Entry, Position, make_etag
 
 
@@ -50,7 +51,8 @@ class Fetched(msgspec.Struct, frozen=True):
     """What a fetch brings home.
 
     `age_s`: how old the data already is (a standby's lag). `max_age_s`: the origin's own limit on freshness.
-    `not_modified`: the entry handed to the fetch still holds; `body` is ignored.
+    `not_modified`: the entry handed to the fetch still holds; `body` and `coded` are ignored. `coded`: the body in other
+    content codings (`cache.coding.encode`).
     """
 
     body: bytes
@@ -63,6 +65,7 @@ class Fetched(msgspec.Struct, frozen=True):
     status: int = 200
     age_s: float = 0.0
     max_age_s: float | None = None
+    coded: Coded = ()
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -85,10 +88,12 @@ def made_of(
 ) -> Entry:
     """The entry that a fetch begun at `begun_at` (Unix seconds) makes; `previous` is what it may have confirmed."""
     if not fetched.not_modified:
-        body, etag, status = fetched.body, make_etag(key.view, fetched.body), fetched.status
+        body, coded, status = fetched.body, fetched.coded, fetched.status
+        etag = make_etag(key.view, body)
         last_modified, origin_etag = fetched.last_modified, fetched.origin_etag
     elif previous is not None:
-        body, etag, status = previous.body, previous.etag, previous.status
+        body, coded, status = previous.body, previous.coded, previous.status
+        etag = previous.etag
         last_modified = fetched.last_modified or previous.last_modified
         origin_etag = fetched.origin_etag or previous.origin_etag
     else:
@@ -105,4 +110,5 @@ def made_of(
         status=status,
         origin_etag=origin_etag,
         max_age_s=fetched.max_age_s,
+        coded=coded,
     )

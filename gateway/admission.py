@@ -14,9 +14,9 @@ from auth.refusals import NotFound, TokenInvalid
 from auth.verified import Verified
 from datacenters.position import NOWHERE, Position, parse
 from gateway import trail
-from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY, header_values
 from gateway.rate_limit import RateLimit
 from gateway.relations import Relations
+from gateway.scope import LANGUAGE_KEY, REQUEST_ID_KEY, header_values
 from routes.endpoint import BadRequest, Caller, Endpoint, path_names_something
 
 POSITION_HEADER = b"massar-position"

@@ -38,7 +38,7 @@ from datacenters.sender_keys import read_private_key
 from gateway.admission import Admission
 from gateway.cold_reads import ColdReads
 from gateway.condition import Condition
-from gateway.edge import ASGI, Edge
+from gateway.edge import Edge
 from gateway.failures import Failures
 from gateway.feeds import Feeds
 from gateway.guard import Guard
@@ -51,6 +51,7 @@ from gateway.rate_limit import RateLimit
 from gateway.reading import CachedReads
 from gateway.relations import Relations
 from gateway.school_sites import build_school_sites
+from gateway.scope import ASGI
 from gateway.settings import Settings
 from gateway.signing_in import Deny, SigningIn
 from gateway.trail import NotingForwarder

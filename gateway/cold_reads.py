@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from gateway import trail
 from gateway.admission import Admission
-from gateway.edge import ROUTE_KEY, Message, Receive, Scope, Send, header_values
 from gateway.failures import Failures
 from gateway.reading import CachedReads
-from routes.answers import JSON, etag_matches, read_headers, read_parameters
+from gateway.scope import ROUTE_KEY, Message, Receive, Scope, Send, header_values
+from routes.answers import JSON, read_parameters, select
 from routes.endpoint import OUTCOME_KEY, Answered, CachedRead, Endpoint
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
@@ -48,7 +48,7 @@ class ColdReads:
             )
             answered = await reads.read(read, params)
             scope[OUTCOME_KEY] = answered.outcome
-            status, headers, body = _answer(answered, header_values(scope, b"if-none-match"))
+            status, headers, body = _answer(answered, scope)
         except Exception as error:  # noqa: BLE001 - every error becomes a problem, as behind the router
             status, headers, body = self._failures.render(scope, error)
         start: Message = {"type": "http.response.start", "status": status, "headers": headers}
@@ -56,12 +56,15 @@ class ColdReads:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _answer(answered: Answered, if_none_match: list[bytes]) -> Answer:
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in read_headers(answered).items()]
-    if if_none_match and etag_matches(
-        b",".join(if_none_match).decode("latin-1"), answered.etag.decode("ascii")
-    ):
-        return 304, headers, b""
-    headers.append((b"content-type", JSON.encode()))
-    headers.append((b"content-length", b"%d" % len(answered.body)))
-    return 200, headers, answered.body
+def _answer(answered: Answered, scope: Scope) -> Answer:
+    if_none_match = b",".join(header_values(scope, b"if-none-match"))
+    selected = select(
+        answered,
+        accept_encoding=b",".join(header_values(scope, b"accept-encoding")),
+        if_none_match=if_none_match.decode("latin-1") or None,
+    )
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in selected.headers.items()]
+    if selected.status != 304:
+        headers.append((b"content-type", JSON.encode()))
+        headers.append((b"content-length", b"%d" % len(selected.body)))
+    return selected.status, headers, selected.body

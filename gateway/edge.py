@@ -12,9 +12,9 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from auth.access import allow
 from auth.principal import Relation, Role
@@ -28,35 +28,38 @@ from gateway.answering import Answering
 from gateway.hot_routes import HotRoutes
 from gateway.logs import AccessLog
 from gateway.metrics import Metrics
+from gateway.prepared import EMPTY, prepare
 from gateway.rate_limit import RateLimit
 from gateway.reading import CachedReads
 from gateway.relations import Relations
+from gateway.scope import (
+    ASGI,
+    LANGUAGE_KEY,
+    REQUEST_ID_KEY,
+    ROUTE_KEY,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header_values,
+)
 from gateway.settings import Settings
-from routes.answers import PERSONAL, VARY, etag_matches
+from routes.answers import etag_matches
 from routes.endpoint import OUTCOME_KEY, CachedRead, Endpoint, parse_query, path_names_something, resolve
 from routes.problems import language_of, render
 
 if TYPE_CHECKING:
     from gateway.school_sites import SchoolSites
 
-Message: TypeAlias = MutableMapping[str, Any]
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 # An entry, and as whom its reader was let in.
 Permitted: TypeAlias = tuple[Held, Role, Relation | None]
-ASGI: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Answers a cached read of this endpoint and these path parameters.
 ColdRead: TypeAlias = Callable[[Endpoint, CachedRead, dict[str, str], Scope, Receive, Send], Awaitable[None]]
 
-REQUEST_ID_KEY = "massar.request_id"
-LANGUAGE_KEY = "massar.language"
-ROUTE_KEY = "massar.route"
 RETRY_AFTER_S = 1.0
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _LENGTH_DIGITS_MAX = 18
 _HIT = Event.HIT_TIER1.value
-_EMPTY: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class Edge:
@@ -124,7 +127,7 @@ class Edge:
     ) -> tuple[Message, Message] | None:
         """The two messages of a warm hit, or None when this process cannot say at once."""
         query = scope["query_string"]
-        authorization = if_none_match = position = None
+        authorization = if_none_match = position = accept_encoding = None
         header_bytes = 0
         for name, value in scope["headers"]:
             header_bytes += len(name) + len(value)
@@ -133,6 +136,8 @@ class Edge:
                 authorization = value if authorization is None else authorization + b"," + value
             elif name == b"if-none-match":
                 if_none_match = value if if_none_match is None else if_none_match + b"," + value
+            elif name == b"accept-encoding":
+                accept_encoding = value if accept_encoding is None else accept_encoding + b"," + value
             elif name == b"massar-position":
                 position = value if position is None else position + b"," + value
         if header_bytes > self._header_bytes_max or len(scope["path"]) + len(query) > self._target_bytes_max:
@@ -144,7 +149,7 @@ class Edge:
             return None
         if permitted is None:
             return None
-        return self._answer(endpoint, scope["method"], permitted, if_none_match, now)
+        return self._answer(endpoint, scope["method"], permitted, if_none_match, accept_encoding, now)
 
     def _permitted(
         self,
@@ -177,20 +182,24 @@ class Edge:
         return held, principal.role, relation
 
     def _answer(
-        self, endpoint: Endpoint, method: str, permitted: Permitted, if_none_match: bytes | None, now: float
+        self,
+        endpoint: Endpoint,
+        method: str,
+        permitted: Permitted,
+        if_none_match: bytes | None,
+        accept_encoding: bytes | None,
+        now: float,
     ) -> tuple[Message, Message]:
         held, role, relation = permitted
         route = endpoint.path
-        prepared = held.prepared
-        if not isinstance(prepared, _Prepared):
-            prepared = held.prepared = _prepare(held)
+        prepared = prepare(held, accept_encoding)
         body = prepared.body
         request_id = self._next_request_id()
         status = 200
         if if_none_match is not None and etag_matches(if_none_match.decode("latin-1"), prepared.etag):
-            status, body = 304, _EMPTY
+            status, body = 304, EMPTY
         elif method == "HEAD":
-            body = _EMPTY
+            body = EMPTY
         epoch = self._directory.epoch
         headers = [*prepared.headers[status], (b"massar-request-id", request_id), *self._standing()]
         if self._settings.show_cache_status:
@@ -331,40 +340,8 @@ class Edge:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class _Prepared(NamedTuple):
-    """The unchanging part of a warm answer; lives in its entry's slot."""
-
-    headers: dict[int, list[tuple[bytes, bytes]]]
-    body: Message
-    etag: str
-
-
-def _prepare(held: Held) -> _Prepared:
-    """All of a warm answer that does not change between requests, for 200 and for 304."""
-    entry = held.entry
-    shared = [
-        (b"etag", entry.etag),
-        (b"cache-control", PERSONAL.encode()),
-        (b"vary", VARY.encode()),
-    ]
-    if entry.last_modified is not None:
-        shared.append((b"last-modified", entry.last_modified.encode()))
-    full = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(entry.body)).encode()),
-        *shared,
-    ]
-    body: Message = {"type": "http.response.body", "body": entry.body, "more_body": False}
-    return _Prepared({200: full, 304: shared}, body, entry.etag.decode("ascii"))
-
-
 def _within(length: bytes, most: int) -> bool:
     return length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX and int(length) <= most
-
-
-def header_values(scope: Mapping[str, Any], name: bytes) -> list[bytes]:
-    """All values of a request's header, in order; `name` in lower case."""
-    return [value for candidate, value in scope["headers"] if candidate == name]
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -18,8 +18,8 @@ from litestar.exceptions import (
 )
 
 from gateway import trail
-from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY
 from gateway.metrics import Metrics
+from gateway.scope import LANGUAGE_KEY, REQUEST_ID_KEY
 from routes.problems import PROBLEMS, render, slug_of
 
 _log = structlog.get_logger()

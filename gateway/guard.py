@@ -14,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from auth.access import Rule
 from gateway import trail
 from gateway.admission import Admission
-from gateway.edge import ROUTE_KEY
+from gateway.scope import ROUTE_KEY
 from routes.endpoint import Endpoint
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]

@@ -29,14 +29,15 @@ class RateLimit:
     """A GCRA bucket per principal in this process, at most PRINCIPALS_MAX of them (least recently used go)."""
 
     def __init__(self, *, per_s: int, burst: int) -> None:
-        self._throttle = Throttled(
+        # The limiter itself: what `Throttled` does around it is for keys and waits that we do not have.
+        self._limiter = Throttled(
             using=RateLimiterType.GCRA.value,
             quota=per_sec(per_s, burst=burst),
             store=MemoryStore(options={"MAX_SIZE": PRINCIPALS_MAX}),
-        )
+        ).limiter
 
     def admit(self, subject: str) -> None:
         """Count one request of `subject`. Raises: RateLimited."""
-        verdict = self._throttle.limit(subject)
+        verdict = self._limiter.limit(subject)
         if verdict.limited:
             raise RateLimited(max(1.0, verdict.state.retry_after))

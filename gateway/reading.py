@@ -7,6 +7,7 @@ what it answers is checked against the view's Struct before anybody sees it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from auth.refusals import NotFound
-from cache.cache_key import CacheKey
+from cache.cache_key import CacheKey, key_text
+from cache.coding import Coded, encode
 from cache.entries import Entry
 from cache.memory import Held
 from cache.policy import S
@@ -31,6 +33,8 @@ from routes.endpoint import Answered, CachedRead, Calendar, Reads, Source
 FROM_STANDBY_MAX_AGE_S = 0.0
 
 AWAY_REMEMBERED_S = 5.0
+# What is larger takes a millisecond and more to code: not while others wait for the loop.
+CODED_HERE_BYTES_MAX = 65_536
 # Without a word from etcd for longer, what another site wrote may be missing here, and answers say so.
 PURGES_SILENT_MAX_S = 2.0
 
@@ -98,7 +102,7 @@ class CachedReads:
 
     def known_calendar(self, now: float) -> Calendar | None:
         """The calendar if this process may go by what it holds, without waiting."""
-        held = self._cache.peek(_key(CALENDAR, calendar_source({})).text, now)
+        held = self._cache.peek(_CALENDAR_KEY, now)
         if held is None:
             return None
         if not isinstance(held.prepared, Calendar):
@@ -116,7 +120,8 @@ class CachedReads:
         """The entry in this process if it may be shown now without asking anybody."""
         if not read.shared and self._denials_silent_for_s() > self._denial_silence_max_s:
             return None
-        return self._cache.peek(_key(read, read.source(params)).text, now)
+        source = read.source(params)
+        return self._cache.peek(key_text(source.resource, source.view, read.schema), now)
 
     def after(self, position: Position) -> Reads:
         """These reads for a caller who wants to see the write that was answered with `position`."""
@@ -140,6 +145,7 @@ class CachedReads:
             unchanged = answer.status == 304 and held_etag is not None
             body = b"" if unchanged else self._checked(read, answer)
             standby = answer.from_standby
+            cacheable = not standby and self._may_fill()
             return Fetched(
                 body=body,
                 not_modified=unchanged,
@@ -147,7 +153,8 @@ class CachedReads:
                 epoch=answer.epoch,
                 position=answer.position,
                 last_modified=answer.headers.get("last-modified"),
-                cacheable=not standby and self._may_fill(),
+                cacheable=cacheable,
+                coded=await _coded(body) if cacheable else (),
                 age_s=(answer.data_age_s or 0.0) if standby else 0.0,
                 max_age_s=FROM_STANDBY_MAX_AGE_S if standby else None,
             )
@@ -223,6 +230,7 @@ class CachedReads:
             last_modified=entry.last_modified,
             data_age_s=data_age_s,
             outcome=str(state),
+            coded=entry.coded,
         )
 
 
@@ -240,5 +248,14 @@ class _ReadsAfter:
         return await self._reads.read(read, params, not_before=self._position)
 
 
+async def _coded(body: bytes) -> Coded:
+    if len(body) > CODED_HERE_BYTES_MAX:
+        return await asyncio.to_thread(encode, body)
+    return encode(body)
+
+
 def _key(read: CachedRead, source: Source) -> CacheKey:
     return CacheKey(resource=source.resource, view=source.view, schema=read.schema)
+
+
+_CALENDAR_KEY = _key(CALENDAR, calendar_source({})).text

@@ -12,7 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from auth.principal import Facts
-from cache.cache_key import CacheKey
+from cache.cache_key import CacheKey, key_text
 from cache.entries import Entry
 from cache.policy import RELATIONS
 from cache.reading import Fetched
@@ -21,6 +21,7 @@ from datacenters.attempts import Answer
 from datacenters.forwarding import Forwarder
 from datacenters.in_flight import Priority
 
+_VIEW = "gateway"
 _decode = msgspec.json.Decoder(Facts).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +44,7 @@ class Relations:
 
     def peek(self, subject: str, now: float) -> Facts | None:
         """The facts if this process may go by what it holds, without waiting."""
-        held = self._cache.peek(_key(subject).text, now)
+        held = self._cache.peek(key_text(_resource(subject), _VIEW), now)
         if held is None:
             return None
         facts = held.prepared
@@ -101,8 +102,12 @@ class Relations:
         return answer.data_age_s <= RELATIONS.survival_s
 
 
+def _resource(subject: str) -> str:
+    return f"people/{subject}/relations"
+
+
 def _key(subject: str) -> CacheKey:
-    return CacheKey(resource=f"people/{subject}/relations", view="gateway")
+    return CacheKey(resource=_resource(subject), view=_VIEW)
 
 
 def _checked(body: bytes, subject: str) -> Facts:

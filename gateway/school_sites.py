@@ -29,8 +29,8 @@ from cache.http.valkey_shelf import ValkeyShelf
 from cache.reading import Event
 from cache.sealing import Sealer, SealingKeys
 from gateway import trail
-from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY, ROUTE_KEY, Message, Receive, Scope, Send
 from gateway.metrics import Metrics
+from gateway.scope import LANGUAGE_KEY, REQUEST_ID_KEY, ROUTE_KEY, Message, Receive, Scope, Send
 from gateway.settings import Settings, SettingsError
 from routes.endpoint import OUTCOME_KEY
 from routes.problems import render

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 from litestar import Request, Response
 
+from cache.coding import IDENTITY, choose, coded_etag
 from routes.endpoint import (
     OUTCOME_KEY,
     Answered,
@@ -60,9 +61,29 @@ def etag_matches(if_none_match: str | None, etag: str) -> bool:
     return any(candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(","))
 
 
-def read_headers(answered: Answered) -> dict[str, str]:
-    """What the answer to a read says beside its bytes; the same for 200 and 304."""
-    headers = {"etag": answered.etag.decode("ascii"), "cache-control": PERSONAL, "vary": VARY}
+class Selected(NamedTuple):
+    """The answer to a read in the coding that suits its caller: 200 with the bytes, or 304 without."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def select(answered: Answered, *, accept_encoding: bytes | None, if_none_match: str | None) -> Selected:
+    """Choose coding and status. Source: RFC 9110 §12.5.3, §13.1.2: a tag is one coding's."""
+    coded = dict(answered.coded)
+    coding = choose(coded, accept_encoding)
+    headers = _read_headers(answered, coding)
+    if etag_matches(if_none_match, headers["etag"]):
+        return Selected(304, headers, b"")
+    if coding != IDENTITY:
+        headers["content-encoding"] = coding
+    return Selected(200, headers, coded.get(coding, answered.body))
+
+
+def _read_headers(answered: Answered, coding: str) -> dict[str, str]:
+    etag = coded_etag(answered.etag, coding).decode("ascii")
+    headers = {"etag": etag, "cache-control": PERSONAL, "vary": VARY}
     if answered.cache_status:
         headers["cache-status"] = answered.cache_status
         headers["age"] = str(int(answered.age_s))
@@ -78,10 +99,12 @@ def read_headers(answered: Answered) -> dict[str, str]:
 def respond(request: CallerRequest, answered: Answered) -> Response[bytes]:
     """200 with the bytes, or 304 when the phone holds them already."""
     cast("dict[str, Any]", request.scope)[OUTCOME_KEY] = answered.outcome
-    headers = read_headers(answered)
-    if etag_matches(",".join(request.headers.getall("if-none-match", [])) or None, headers["etag"]):
-        return Response(b"", status_code=304, headers=headers, media_type=JSON)
-    return Response(answered.body, headers=headers, media_type=JSON)
+    status, headers, body = select(
+        answered,
+        accept_encoding=",".join(request.headers.getall("accept-encoding", [])).encode("latin-1"),
+        if_none_match=",".join(request.headers.getall("if-none-match", [])) or None,
+    )
+    return Response(body, status_code=status, headers=headers, media_type=JSON)
 
 
 def composed(body: bytes, parts: Iterable[Answered]) -> Answered:

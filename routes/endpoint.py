@@ -16,6 +16,7 @@ import msgspec
 from auth.access import Rule
 from auth.principal import Facts, Principal, Relation
 from auth.refusals import NotFound
+from cache.coding import Coded
 from cache.policy import Policy
 from datacenters.position import NOWHERE, Position
 from routes.problems import ProblemDetails
@@ -184,7 +185,7 @@ class Answered(msgspec.Struct, frozen=True):
     """The bytes of one read and how they were come by.
 
     `age_s` is the entry's age, `data_age_s` is set when the bytes may be older than the class allows, `outcome` is
-    the cache's word for the access log.
+    the cache's word for the access log, `coded` holds the bytes in other content codings.
     """
 
     body: bytes
@@ -195,6 +196,7 @@ class Answered(msgspec.Struct, frozen=True):
     last_modified: str | None = None
     data_age_s: float | None = None
     outcome: str = "-"
+    coded: Coded = ()
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -283,7 +285,7 @@ def resolve(
     facts: Facts | None,
 ) -> dict[str, str] | None:
     """All parameters a source may need, or None when one needs the calendar and there is none yet."""
-    params = {**path, **query, "role": principal.role.value, "subject_id": principal.subject}
+    params = {**path, **query, "role": principal.role, "subject_id": principal.subject}
     pupil = path.get("pupil_id")
     if pupil is not None and facts is not None:
         params["class_id"] = facts.pupils[pupil].class_id

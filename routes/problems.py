@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from cache.coding import weighted
+
 LANGUAGES = ("fr", "ar", "en")
 DEFAULT_LANGUAGE = "fr"
 LANGUAGE_MEMO_MAX = 512
@@ -351,24 +353,12 @@ def language_of(accept_language: bytes | None) -> str:
 
 def _negotiate(header: str) -> str:
     wanted: dict[str, float] = {}
-    for item in header.split(","):
-        tag, _, parameters = item.partition(";")
-        primary = tag.strip().lower().split("-")[0]
-        wanted[primary] = max(wanted.get(primary, 0.0), _quality(parameters))
+    for tag, weight in weighted(header):
+        primary = tag.split("-")[0]
+        wanted[primary] = max(wanted.get(primary, 0.0), weight)
     anything = wanted.get("*", 0.0)
     best = max(LANGUAGES, key=lambda language: wanted.get(language, anything))
     return best if wanted.get(best, anything) > 0 else DEFAULT_LANGUAGE
-
-
-def _quality(parameters: str) -> float:
-    name, _, value = parameters.strip().partition("=")
-    if not parameters.strip():
-        return 1.0
-    try:
-        quality = float(value) if name.strip().lower() == "q" else 1.0
-    except ValueError:
-        return 0.0
-    return quality if 0.0 <= quality <= 1.0 else 0.0
 
 
 def slug_of(error: BaseException) -> str:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+import threading
+import zlib
 from types import FrameType
 from typing import Any
 
+import brotli
 import pytest
+import zstandard
 
+from cache import coding
+from cache.coding import Coded
+from gateway import reading
 from gateway.hot_routes import HotRoutes
 from tests.gateway.people import CLASSMATE, PARENT, PUPIL, TEACHER
 from tests.gateway.world import Plain, World, answered, scope_of
@@ -56,6 +63,9 @@ async def both_ways(world: World, path: str, who: str | None, **more: Any) -> tu
         (GRADES, PUPIL, {"massar_position": "1-1000"}),
         (GRADES, PUPIL, {"massar_position": "never"}),
         (GRADES, PUPIL, {"massar_position": "\xe9"}),
+        (GRADES, PUPIL, {"accept_encoding": "br"}),
+        (GRADES, PUPIL, {"accept_encoding": "gzip", "method": "HEAD"}),
+        (GRADES, PUPIL, {"accept_encoding": "zstd", "if_none_match": "*"}),
         (GRADES, PARENT, {}),
         (GRADES, CLASSMATE, {}),
         (GRADES, CLASSMATE, {"accept_language": "ar"}),
@@ -111,3 +121,79 @@ async def test_a_bug_is_told_as_internal_and_says_nothing_of_itself(
     answer = await ask(world, GRADES, PUPIL)
     assert (answer.status, answer.slug) == (500, "internal")
     assert b"14.50" not in answer.body
+
+
+# Content codings
+
+DECODE = {
+    "br": brotli.decompress,
+    "zstd": zstandard.decompress,
+    "gzip": lambda coded: zlib.decompress(coded, 31),
+}
+
+
+@pytest.mark.parametrize("coding", list(DECODE))
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_cold_and_warm_answers_come_in_the_coding_that_is_accepted(
+    world: World, coding: str, method: str
+) -> None:
+    plain = await ask(world, TIMETABLE, PUPIL)
+    world.app._reads._cache.clear_memory()
+    for _ in range(3):  # cold, then warm
+        answer = await ask(
+            world, TIMETABLE, PUPIL, method=method, accept_encoding=f"{coding}, identity;q=0.5"
+        )
+        assert answer.header("content-encoding") == coding
+        assert answer.header("vary") == "Accept-Encoding, Authorization"
+        assert answer.header("etag") == (plain.header("etag") or "")[:-1] + f'-{coding}"'
+        if method == "GET":
+            assert DECODE[coding](answer.body) == plain.body
+            assert answer.header("content-length") == str(len(answer.body))
+    assert plain.header("content-encoding") is None
+
+
+async def test_a_tag_of_one_coding_says_nothing_of_another(world: World) -> None:
+    tags = {
+        coding: (await ask(world, TIMETABLE, PUPIL, accept_encoding=coding)).header("etag") or ""
+        for coding in ("br", "gzip", "identity")
+    }
+    assert len(set(tags.values())) == 3
+    for held, tag in tags.items():
+        for asked in tags:
+            answer = await ask(world, TIMETABLE, PUPIL, accept_encoding=asked, if_none_match=tag)
+            assert answer.status == (304 if held == asked else 200)
+            assert answer.status == 200 or answer.header("content-encoding") is None
+
+
+async def test_codings_are_made_once_at_the_fill(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytes] = []
+
+    def encode(body: bytes) -> Coded:
+        made.append(body)
+        return coding.encode(body)
+
+    monkeypatch.setattr(reading, "encode", encode)
+    for accepted in ("br", "gzip", "zstd", "br;q=0.1, gzip", "identity"):
+        for who in (PUPIL, PARENT):
+            assert (await ask(world, TIMETABLE, who, accept_encoding=accepted)).status == 200
+    assert sum(b'"lessons"' in body for body in made) == 1
+
+
+async def test_what_is_put_together_is_not_coded(world: World) -> None:
+    answer = await ask(world, "/v1/home", PUPIL, accept_encoding="br")
+    assert (answer.status, answer.header("content-encoding")) == (200, None)
+
+
+async def test_a_large_body_is_coded_beside_the_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def encode(body: bytes) -> Coded:
+        threads.append(threading.current_thread())
+        return coding.encode(body)
+
+    monkeypatch.setattr(reading, "encode", encode)
+    monkeypatch.setattr(reading, "CODED_HERE_BYTES_MAX", 64)
+    answer = await ask(world, TIMETABLE, PUPIL, accept_encoding="br")
+    assert answer.header("content-encoding") == "br"
+    assert threads != []
+    assert threading.main_thread() not in threads

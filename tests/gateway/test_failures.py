@@ -10,9 +10,9 @@ import pytest
 import structlog
 from litestar.exceptions import ClientException, NotAuthorizedException
 
-from gateway.edge import LANGUAGE_KEY, REQUEST_ID_KEY
 from gateway.failures import Failures
 from gateway.metrics import Metrics
+from gateway.scope import LANGUAGE_KEY, REQUEST_ID_KEY
 from routes.problems import PROBLEMS
 from tests.gateway.people import PUPIL, TEACHER
 from tests.gateway.world import World

@@ -19,8 +19,9 @@ from datacenters.etcd import Etcd, Put
 from datacenters.record import Phase, Protection, Record
 from datacenters.sites import DisplayName
 from gateway.app import create_app
-from gateway.edge import Edge, Message
+from gateway.edge import Edge
 from gateway.metrics import Metrics
+from gateway.scope import Message
 from gateway.settings import Settings, Site
 from tests.auth.people import START, Clock
 from tests.gateway.origin import Origin

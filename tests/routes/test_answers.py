@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge import Message
+from gateway.scope import Message
 from routes.answers import composed, decode, etag_matches
 from routes.endpoint import Answered, BadRequest
 from tests.gateway.people import CLASS, MATH, PUPIL, TEACHER
