@@ -5,15 +5,20 @@ Invariant: nothing is allowed here that `freshness` distrusts; a stale entry is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+import random
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from cache.cache_key import CacheKey
-from cache.entries import Entry, Position
+from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import Epochs, Verdict, fresh_until, judge, may_survive
+from cache.generations import EVERYTHING
 from cache.policy import Policy, is_failure, nobody_answers
-from cache.reading import Fetched, State
+from cache.reading import Fetched, State, made_of
+
+TAGS_PER_ENTRY_MAX = 16
 
 Fetch = Callable[[Entry | None], Awaitable[Fetched]]
 
@@ -27,6 +32,33 @@ class Ask(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
     fetch: Fetch
     not_before: Position
+
+
+def ask(
+    key: CacheKey, policy: Policy, tags: Sequence[str], fetch: Fetch, not_before: Position = NOWHERE
+) -> Ask:
+    """One read of `key`. Raises ValueError for more than TAGS_PER_ENTRY_MAX tags."""
+    if len(tags) > TAGS_PER_ENTRY_MAX:
+        raise ValueError(f"an entry has at most {TAGS_PER_ENTRY_MAX} tags")
+    return Ask(
+        key=key, text=key.text, policy=policy, tags=(EVERYTHING, *tags), fetch=fetch, not_before=not_before
+    )
+
+
+def made(
+    ask: Ask, fetched: Fetched, begun_at: float, previous: Entry | None, generations: Sequence[int]
+) -> Entry:
+    """The entry that a fetch of `ask` makes: `made_of`."""
+    return made_of(
+        fetched, key=ask.key, tags=ask.tags, generations=generations, begun_at=begun_at, previous=previous
+    )
+
+
+def ahead_at(fresh_until_s: float, policy: Policy) -> float:
+    """From when on a reader has the answer fetched anew; entries that were filled together part here."""
+    if policy.ahead_s == 0:
+        return math.inf
+    return fresh_until_s - policy.ahead_s * random.uniform(0.5, 1.0)  # noqa: S311 - nobody's secret
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -261,6 +261,8 @@ class BoundedValkey:
             for place in asked
             if isinstance(replies[place], Refused)
         ]
+        if not refused:
+            return replies
         sent_on = [self._sent_on(questions[place], address, replies[place]) for place, address in refused]
         for (place, _), reply in zip(refused, await asyncio.gather(*sent_on), strict=True):
             replies[place] = reply

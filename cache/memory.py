@@ -6,6 +6,7 @@ operation is O(1) but for the evictions it pays for itself.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from cache.entries import Entry
@@ -23,11 +24,13 @@ ENTRY_SHARE_MAX = 8
 class Held:
     """An entry in tier 1, with the instants between which it may be shown without asking anybody.
 
-    Until `until_s` whatever happens; until `fresh_until_s`, when its freshness ends, while every purge is heard.
+    Until `until_s` whatever happens; until `fresh_until_s`, when its freshness ends, while every purge is heard. From
+    `ahead_at` on it is worth fetching anew.
     `prepared` is the edge's own slot (ready headers); a new `Held` starts without.
     """
 
     __slots__ = (
+        "ahead_at",
         "entry",
         "epochs_serial",
         "fresh_until_s",
@@ -39,12 +42,20 @@ class Held:
     )
 
     def __init__(
-        self, entry: Entry, *, key: str, from_s: float, until_s: float, fresh_until_s: float
+        self,
+        entry: Entry,
+        *,
+        key: str,
+        from_s: float,
+        until_s: float,
+        fresh_until_s: float,
+        ahead_at: float = math.inf,
     ) -> None:
         self.entry = entry
         self.from_s = from_s
         self.until_s = until_s
         self.fresh_until_s = fresh_until_s
+        self.ahead_at = ahead_at
         self.generations_serial = -1
         self.epochs_serial = -1
         self.prepared: object | None = None

@@ -34,6 +34,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     `fresh_s`: served without asking anybody. `tier1_s`: served from the process without asking tier 2 while purges
     may have been missed.
+    `ahead_s`: at most so long before the end of freshness a reader's visit has the answer fetched anew behind him.
     `stale_while_revalidate_s`, `stale_if_error_s`: counted from the end of freshness. `survival_s`: from the fetch.
     `shared`: the answer is about no single person. `stored` false: nothing is kept.
     """
@@ -41,6 +42,7 @@ class Policy(msgspec.Struct, frozen=True):
     name: str
     fresh_s: float = 0.0
     tier1_s: float = TIER1_RECHECK_MAX_S
+    ahead_s: float = 0.0
     stale_while_revalidate_s: float = 0.0
     stale_if_error_s: float = 0.0
     survival_s: float = 0.0
@@ -88,8 +90,9 @@ R = Policy(
 X = Policy(name="X", stored=False)
 CLASSES = {policy.name: policy for policy in (N, S, M, D, R, X)}
 
-# Who may see which child. Wrong is worse than absent, so an error never prolongs it.
-RELATIONS = Policy(name="relations", fresh_s=MINUTE_S, survival_s=4 * HOUR_S)
+# Who may see which child. Wrong is worse than absent, so an error never prolongs it, and nothing stale is shown while it
+# is fetched: who is there all the time has it fetched before.
+RELATIONS = Policy(name="relations", fresh_s=MINUTE_S, ahead_s=15.0, survival_s=4 * HOUR_S)
 
 
 def is_failure(error: BaseException) -> bool:

@@ -77,6 +77,11 @@ class Reading(msgspec.Struct, frozen=True):
     age_s: float
 
 
+def reading_of(entry: Entry, state: State, tier: int, now: float) -> Reading:
+    """The reading of an entry at `now` (Unix seconds)."""
+    return Reading(entry=entry, state=state, tier=tier, age_s=max(0.0, now - entry.stored_at))
+
+
 def made_of(
     fetched: Fetched,
     *,

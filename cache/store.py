@@ -12,6 +12,7 @@ entry is offered under the generations read before.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from cache.generations import EVERYTHING, Generations
 from cache.leases import Heard, Lease
 from cache.memory import Held, MemoryTier
 from cache.policy import Policy
-from cache.reading import Event, Fetched, Reading, State, made_of
+from cache.reading import Event, Fetched, Reading, State, reading_of
 from cache.sealing import Sealer
 from cache.shared import Looked, SharedTier, shared_tier
 from cache.valkey import ValkeyTier
@@ -36,7 +37,9 @@ FETCH_MAX_S = 4.5
 WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
 WAITERS_MAX = 4096
-TAGS_PER_ENTRY_MAX = 16
+# Fetches ahead at once: they are in nobody's way, and nobody waits for them.
+AHEAD_MAX = 16
+AHEAD_AGAIN_S = 2.0
 
 
 class FetchTimedOut(Exception):
@@ -64,7 +67,7 @@ class Cache:
         self._memory = memory
         self._generations = generations
         self._clock = clock
-        self._event = on_event or _unheard
+        self._event = on_event or (lambda _event: None)
         self._shared = shared_tier(valkey, sealer, self._event)
         self._fetch_max_s = fetch_max_s
         self._hears_purges: Callable[[], bool] = _never
@@ -72,6 +75,9 @@ class Cache:
         self._epochs_serial = 0
         self._flights: SingleFlight[Reading] = SingleFlight(
             flights_max=FLIGHTS_MAX, waiters_max=WAITERS_MAX, wait_max_s=wait_max_s
+        )
+        self._ahead: SingleFlight[Reading] = SingleFlight(
+            flights_max=2 * AHEAD_MAX, waiters_max=0, wait_max_s=wait_max_s
         )
 
     def go_by(self, hears_purges: Callable[[], bool]) -> None:
@@ -106,25 +112,15 @@ class Cache:
         `fetch` gets the entry it may revalidate (with `origin_etag`), or None. Raises what `fetch` raises when the
         class lets nothing older stand in; `Overloaded` and `FetchTimedOut` when a bound is reached.
         """
-        if len(tags) > TAGS_PER_ENTRY_MAX:
-            raise ValueError(f"an entry has at most {TAGS_PER_ENTRY_MAX} tags")
-        text = key.text
-        ask = Ask(
-            key=key,
-            text=text,
-            policy=policy,
-            tags=(EVERYTHING, *tags),
-            fetch=fetch,
-            not_before=not_before,
-        )
-        now = self._clock()
+        ask = asking.ask(key, policy, tags, fetch, not_before)
+        text, now = ask.text, self._clock()
         if not policy.stored:
             fetched = await self._fetched(ask, None, asyncio.get_running_loop().time() + self._fetch_max_s)
-            return _reading(self._made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
+            return reading_of(asking.made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
         held = self.peek(text, now)
         if held is not None and held.entry.position >= not_before:
             self._event(Event.HIT_TIER1)
-            return _reading(held.entry, State.HIT, 1, now)
+            return reading_of(held.entry, State.HIT, 1, now)
         # A reader who comes after a purge, or wants to see a write, must not be given what an earlier fill is
         # fetching: other flight.
         flight = (text, self._epochs_serial, self._generations.snapshot(ask.tags), not_before)
@@ -133,6 +129,15 @@ class Cache:
             return reading
         self._event(Event.COLLAPSED)
         return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
+
+    def ahead(
+        self, held: Held, key: CacheKey, *, policy: Policy, tags: Sequence[str], fetch: Fetch, now: float
+    ) -> None:
+        """Have an entry of tier 1 fetched anew behind its readers; where too many are, a later reader tries again."""
+        held.ahead_at = now + AHEAD_AGAIN_S
+        ask = asking.ask(key, policy, tags, fetch)
+        after = held.entry.stored_at
+        self._ahead.begin(ask.text, lambda: self._resolve(ask, behind=True, after=after))
 
     def purge_memory(self, tags: Sequence[str], place: int | None) -> None:
         """Outdate the tags in this process, at once. `place` grows with every purge of the cluster.
@@ -201,13 +206,15 @@ class Cache:
     async def aclose(self) -> None:
         """Give up fills, end what is being stored, close tier 2."""
         await self._flights.aclose()
+        await self._ahead.aclose()
         if self._shared is not None:
             await self._shared.aclose()
 
-    async def _resolve(self, ask: Ask, *, behind: bool = False) -> Reading:
+    async def _resolve(self, ask: Ask, *, behind: bool = False, after: float = -math.inf) -> Reading:
+        """`behind`: nobody waits. What was stored at `after` or before will not do."""
         looked_at = self._clock()
         known = await self._look(ask)
-        if (found := self._shown(ask, known, looked_at, fresh_only=behind)) is not None:
+        if (found := self._shown(ask, known, looked_at, fresh_only=behind, after=after)) is not None:
             return found
         lease, ends_at = Lease(), asyncio.get_running_loop().time() + self._fetch_max_s
         try:
@@ -215,13 +222,13 @@ class Cache:
                 lease = await self._turn(self._shared, ask, ends_at)
                 looked_at = self._clock()
                 known = await self._look(ask)  # somebody's turn may have ended just now
-                if (found := self._shown(ask, known, looked_at, fresh_only=True)) is not None:
+                if (found := self._shown(ask, known, looked_at, fresh_only=True, after=after)) is not None:
                     self._shared.end(lease, found=True)
                     return found
             # Before the fetch, or a purge that runs beside it would be missed.
             recorded, begun_at = self._generations.snapshot(ask.tags), self._clock()
             fetched = await self._fetched(ask, known.previous, ends_at)
-            entry = self._made(ask, fetched, begun_at, known.previous, recorded)
+            entry = asking.made(ask, fetched, begun_at, known.previous, recorded)
             return self._fill(ask, known, entry, fetched, looked_at, lease)
         except BaseException as error:
             if self._shared is not None:
@@ -234,11 +241,15 @@ class Cache:
             if self._shared is not None:
                 self._shared.end(lease)
 
-    def _shown(self, ask: Ask, known: Known, looked_at: float, *, fresh_only: bool) -> Reading | None:
+    def _shown(
+        self, ask: Ask, known: Known, looked_at: float, *, fresh_only: bool, after: float
+    ) -> Reading | None:
         """What is known, if it may be shown before anybody is asked; what is stale then has somebody ask behind."""
         now = self._clock()
         state = asking.at_once(ask, known, now, epochs=self._epochs)
         if known.best is None or state is None or (fresh_only and state is not State.HIT):
+            return None
+        if known.best.stored_at <= after:
             return None
         if state is State.HIT:
             self._keep(ask, known.best, looked_at, now)
@@ -246,7 +257,7 @@ class Cache:
         else:
             self._event(Event.REVALIDATING)
             self._flights.begin((ask.text, Event.REVALIDATING), lambda: self._resolve(ask, behind=True))
-        return _reading(known.best, state, known.tier, now)
+        return reading_of(known.best, state, known.tier, now)
 
     async def _turn(self, shared: SharedTier, ask: Ask, ends_at: float) -> Lease:
         heard = Heard(self._generations.snapshot(ask.tags), self._epochs.current)
@@ -277,7 +288,7 @@ class Cache:
             self._event(Event.REFUSED_OLDER)
             if judge(best, ask.policy, now, epochs=self._epochs) is Verdict.STALE and self._valid(best):
                 self._event(Event.STALE)
-                return _reading(best, State.STALE, known.tier, now)
+                return reading_of(best, State.STALE, known.tier, now)
         elif self._generations.outdated(entry.tags, entry.generations):
             self._event(Event.PURGED_IN_FLIGHT)
             if fetched.cacheable and self._epochs.trust(entry):
@@ -288,7 +299,7 @@ class Cache:
             self._offer(ask, entry, now, lease)
         state = State.REVALIDATED if fetched.not_modified else State.MISS
         self._event(Event(state.value))
-        return _reading(entry, state, 0, now)
+        return reading_of(entry, state, 0, now)
 
     def _cover(self, ask: Ask, known: Known, error: BaseException) -> Reading | None:
         """The older answer that may stand in for a failed fetch, if any."""
@@ -297,7 +308,7 @@ class Cache:
         if known.best is None or state is None or not self._valid(known.best):
             return None
         self._event(Event(state.value))
-        return _reading(known.best, state, known.tier, now)
+        return reading_of(known.best, state, known.tier, now)
 
     async def _look(self, ask: Ask) -> Known:
         """What both tiers hold, joined: generations by maximum, entries by version."""
@@ -356,7 +367,14 @@ class Cache:
         ):  # looked at again: what the edge prepared still holds
             present.from_s, present.until_s, present.fresh_until_s = from_s, until_s, fresh_until_s
             return
-        held = Held(entry, key=ask.text, from_s=from_s, until_s=until_s, fresh_until_s=fresh_until_s)
+        held = Held(
+            entry,
+            key=ask.text,
+            from_s=from_s,
+            until_s=until_s,
+            fresh_until_s=fresh_until_s,
+            ahead_at=asking.ahead_at(fresh_until_s, ask.policy),
+        )
         replace = present is not None and not self._defends(present.entry, ask.policy, now)
         if not self._memory.put(ask.text, held, replace=replace):
             self._event(Event.REFUSED_OLDER)
@@ -370,18 +388,6 @@ class Cache:
             life_s = entry.stored_at + ask.policy.life_s - now
             self._shared.offer(ask.key, entry, life_s=life_s, lease=lease)
 
-    @staticmethod
-    def _made(
-        ask: Ask, fetched: Fetched, begun_at: float, previous: Entry | None, generations: Sequence[int]
-    ) -> Entry:
-        return made_of(
-            fetched, key=ask.key, tags=ask.tags, generations=generations, begun_at=begun_at, previous=previous
-        )
-
-
-def _reading(entry: Entry, state: State, tier: int, now: float) -> Reading:
-    return Reading(entry=entry, state=state, tier=tier, age_s=max(0.0, now - entry.stored_at))
-
 
 def _version(candidate: tuple[Entry, int]) -> tuple[int, Position, float]:
     entry, _ = candidate
@@ -390,7 +396,3 @@ def _version(candidate: tuple[Entry, int]) -> tuple[int, Position, float]:
 
 def _never() -> bool:
     return False
-
-
-def _unheard(event: Event) -> None:
-    """Nobody counts."""

@@ -7,6 +7,7 @@ Invariant: an older version never replaces a newer one; a generation never falls
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -21,6 +22,7 @@ from cache.leases import Leases
 from cache.policy import GENERATION_LIFE_S
 
 # Purges that Valkey has not heard yet; beyond this many tags one purge of everything replaces them.
+GENERATION_NAMES_MAX = 16_384
 OWED_MAX = 1024
 PAID_AT_ONCE_MAX = 256
 # How long what was purged is told again to whoever answers in Valkey's place.
@@ -90,6 +92,10 @@ class ValkeyTier:
         operation_max_s: float = OPERATION_MAX_S,
     ) -> None:
         self._secret = name_secret
+        # Some tags are in every read: their digests are kept.
+        self._generation_name = functools.lru_cache(GENERATION_NAMES_MAX)(
+            functools.partial(sealed_name, name_secret, "generation")
+        )
         self._monotonic = monotonic
         self._owed: dict[str, int] = {}
         self._recent: dict[str, tuple[int, float]] = {}
@@ -202,9 +208,6 @@ class ValkeyTier:
             if now - at <= RECENT_S:  # too many to name
                 self._recent = {EVERYTHING: (max(value, *(one for one, _ in self._recent.values())), now)}
                 break
-
-    def _generation_name(self, tag: str) -> bytes:
-        return sealed_name(self._secret, "generation", tag)
 
 
 def order(entry: Entry) -> bytes:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from auth.principal import Facts
+from cache.asking import Fetch
 from cache.cache_key import CacheKey, key_text
 from cache.entries import Entry
 from cache.policy import RELATIONS
@@ -47,6 +48,15 @@ class Relations:
         held = self._cache.peek(key_text(_resource(subject), _VIEW), now)
         if held is None:
             return None
+        if now >= held.ahead_at:
+            self._cache.ahead(
+                held,
+                _key(subject),
+                policy=RELATIONS,
+                tags=_tags(subject),
+                fetch=self._fetch(subject),
+                now=now,
+            )
         facts = held.prepared
         if not isinstance(facts, Facts):
             facts = held.prepared = _decode(held.entry.body)
@@ -57,7 +67,17 @@ class Relations:
         known = self.peek(subject, self._clock())
         if known is not None:
             return known
+        try:
+            reading = await self._cache.read(
+                _key(subject), policy=RELATIONS, tags=_tags(subject), fetch=self._fetch(subject)
+            )
+        except RelationsUnavailable:
+            raise
+        except Exception as error:
+            raise RelationsUnavailable from error
+        return _decode(reading.entry.body)
 
+    def _fetch(self, subject: str) -> Fetch:
         async def fetch(_previous: Entry | None) -> Fetched:
             answer = await self._forwarder.read(
                 f"/v1/people/{subject}/relations?view=gateway", priority=Priority.RELATION
@@ -77,15 +97,7 @@ class Relations:
                 cacheable=answer.status == 200 and not answer.from_standby,
             )
 
-        try:
-            reading = await self._cache.read(
-                _key(subject), policy=RELATIONS, tags=(f"relations:{subject}",), fetch=fetch
-            )
-        except RelationsUnavailable:
-            raise
-        except Exception as error:
-            raise RelationsUnavailable from error
-        return _decode(reading.entry.body)
+        return fetch
 
     def _recent(self, answer: Answer) -> bool:
         """Whether the answer may say who is related to whom.
@@ -100,6 +112,10 @@ class Relations:
         if answer.data_age_s is None:
             return timeline > self._timeline
         return answer.data_age_s <= RELATIONS.survival_s
+
+
+def _tags(subject: str) -> tuple[str, ...]:
+    return (f"relations:{subject}",)
 
 
 def _resource(subject: str) -> str:

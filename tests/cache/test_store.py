@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import msgspec
 import pytest
@@ -14,10 +15,10 @@ from cache.cache_key import CacheKey
 from cache.coalescing import Overloaded
 from cache.entries import NOWHERE, Entry, Position
 from cache.generations import EVERYTHING, Generations
-from cache.memory import MemoryTier
-from cache.policy import RELATIONS, N, Policy, S, X
+from cache.memory import Held, MemoryTier
+from cache.policy import RELATIONS, M, N, Policy, S, X
 from cache.reading import Event, Fetched, Reading, State
-from cache.store import Cache, FetchTimedOut
+from cache.store import AHEAD_MAX, Cache, FetchTimedOut
 from cache.valkey import ValkeyTier
 from sandbox.valkey import ValkeyServer
 from tests.cache.building import KEY, NOW, TAG, Away, Datacenter, NotFound, Switching, World
@@ -530,3 +531,87 @@ def test_however_writes_purges_fills_and_reads_interleave_nothing_purged_is_show
 ) -> None:
     machine = type("OverThisValkey", (Interleavings,), {"url": valkey_server.url})
     run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=40))
+
+
+# Fetching ahead
+
+HURRIED = Policy(name="hurried", fresh_s=60.0, tier1_s=60.0, ahead_s=20.0)
+
+
+def held_of(world: World) -> Held:
+    held = world.cache.peek(KEY.text, world.clock.now)
+    assert held is not None
+    return held
+
+
+def ahead(world: World, origin: Datacenter, held: Held) -> None:
+    world.cache.ahead(held, KEY, policy=HURRIED, tags=(TAG,), fetch=origin.fetch, now=world.clock.now)
+
+
+async def test_an_entry_is_worth_fetching_anew_in_the_last_part_of_its_freshness(world: World) -> None:
+    await world.cache.read(KEY, policy=HURRIED, tags=(TAG,), fetch=Datacenter().fetch)
+    assert NOW + 40 <= held_of(world).ahead_at <= NOW + 50
+
+
+async def test_an_entry_of_another_class_never_is(world: World) -> None:
+    await world.cache.read(KEY, policy=M, tags=(TAG,), fetch=Datacenter().fetch)
+    assert held_of(world).ahead_at == math.inf
+
+
+async def test_what_is_fetched_ahead_takes_the_entrys_place_with_a_new_freshness(world: World) -> None:
+    origin = Datacenter(b"one")
+    await world.cache.read(KEY, policy=HURRIED, tags=(TAG,), fetch=origin.fetch)
+    world.clock.now += 50
+    origin.now(b"two")
+    ahead(world, origin, held_of(world))
+    assert held_of(world).entry.body == b"one"
+    await eventually(lambda: held_of(world).entry.body == b"two", within_s=10)
+    world.clock.now += 59
+    assert held_of(world).entry.body == b"two"
+    assert origin.asked == 2
+
+
+async def test_many_readers_have_it_fetched_ahead_once(world: World) -> None:
+    origin = Datacenter()
+    await world.cache.read(KEY, policy=HURRIED, tags=(TAG,), fetch=origin.fetch)
+    world.clock.now += 50
+    origin.gate = asyncio.Event()
+    for _ in range(5):
+        if held_of(world).ahead_at <= world.clock.now:
+            ahead(world, origin, held_of(world))
+        await asyncio.sleep(0)
+    ahead(world, origin, held_of(world))
+    origin.gate.set()
+    await eventually(lambda: not world.cache._ahead, within_s=10)
+    assert origin.asked == 2
+
+
+async def test_no_more_than_a_few_are_fetched_ahead_at_once(world: World) -> None:
+    origin = Datacenter()
+    keys = [CacheKey(resource=f"people/{number}", view="gateway") for number in range(AHEAD_MAX + 5)]
+    for key in keys:
+        await world.cache.read(key, policy=HURRIED, tags=(TAG,), fetch=origin.fetch)
+    world.clock.now += 50
+    origin.gate, before = asyncio.Event(), origin.asked
+    for key in keys:
+        held = world.cache.peek(key.text, world.clock.now)
+        assert held is not None
+        world.cache.ahead(held, key, policy=HURRIED, tags=(TAG,), fetch=origin.fetch, now=world.clock.now)
+    assert len(world.cache._ahead) == AHEAD_MAX
+    origin.gate.set()
+    await eventually(lambda: not world.cache._ahead, within_s=10)
+    assert origin.asked - before == AHEAD_MAX
+
+
+async def test_what_was_purged_while_it_was_fetched_ahead_is_not_shown(world: World) -> None:
+    origin = Datacenter(b"one")
+    await world.cache.read(KEY, policy=HURRIED, tags=(TAG,), fetch=origin.fetch)
+    world.clock.now += 50
+    origin.gate = asyncio.Event()
+    origin.entered.clear()
+    ahead(world, origin, held_of(world))
+    await origin.entered.wait()
+    world.cache.purge_memory((TAG,), 5)
+    origin.gate.set()
+    await eventually(lambda: not world.cache._ahead, within_s=10)
+    assert world.cache.peek(KEY.text, world.clock.now) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ def environment(
     """The environment of a worker, and what its process would have been made to do."""
     done: list[str] = []
     monkeypatch.setattr(asgi, "end_with_parent", lambda: done.append("tied"))
+    monkeypatch.setattr(gc, "freeze", lambda: done.append("frozen"))
+    monkeypatch.setattr(gc, "set_threshold", lambda *_thresholds: None)
     monkeypatch.setattr("gateway.logs.configure", lambda component, site: done.append(f"{component} {site}"))
     given = {
         "SITE": "rabat",
@@ -41,7 +44,7 @@ def environment(
 def test_a_worker_is_the_edge_and_ends_with_its_supervisor(environment: tuple[Any, list[str]]) -> None:
     _, done = environment
     assert isinstance(asgi.build(), Edge)
-    assert done == ["tied", "gateway rabat"]
+    assert done == ["tied", "gateway rabat", "frozen"]
 
 
 async def test_proxies_are_believed_only_where_the_setting_names_them(

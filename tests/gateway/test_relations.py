@@ -11,6 +11,7 @@ from tests.auth.people import START
 from tests.gateway.origin import Canned, refusal
 from tests.gateway.people import FACTS, OTHER_PARENT, PARENT, PUPIL
 from tests.gateway.world import World
+from tests.waiting import eventually
 
 RELATIONS = f"/v1/people/{PARENT}/relations"
 TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
@@ -30,14 +31,48 @@ async def test_facts_are_asked_for_once_for_many_requests_at_once(world: World) 
 
 async def test_facts_of_a_minute_ago_are_asked_for_again(world: World) -> None:
     await world.get(TIMETABLE, PARENT)
-    world.clock.advance(59)
+    world.clock.advance(44)
     await world.get(TIMETABLE, PARENT)
     assert world.rabat.count(RELATIONS) == 1
-    world.clock.advance(2)
+    world.clock.advance(17)
     world.rabat.say(RELATIONS, subject=PARENT, generation=2, pupils={}, classes={})
     assert (await world.get(TIMETABLE, PARENT)).status_code == 404
     assert world.rabat.count(RELATIONS) == 2
     assert (await world.get(TIMETABLE, OTHER_PARENT)).status_code == 200
+
+
+async def test_who_is_there_all_the_time_never_waits_for_facts(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    for turn in range(2, 5):
+        world.clock.advance(53)
+        world.rabat.gate = asyncio.Event()
+        world.rabat.arrived.clear()
+        assert (await world.get(TIMETABLE, PARENT)).status_code == 200  # while the datacenter says nothing
+        await world.rabat.arrived.wait()
+        world.rabat.gate.set()
+        await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+        assert world.rabat.count(RELATIONS) == turn
+
+
+async def test_facts_fetched_ahead_count_at_once(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    world.clock.advance(53)
+    world.rabat.say(RELATIONS, subject=PARENT, generation=2, pupils={}, classes={})
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 404
+
+
+async def test_facts_that_cannot_be_fetched_ahead_hold_no_longer_than_their_minute(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    world.clock.advance(53)
+    for origin in (world.rabat, world.marrakech):
+        origin.canned[RELATIONS] = refusal(500, "internal")
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    world.clock.advance(8)
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 503
 
 
 UNUSABLE = [
