@@ -1,7 +1,12 @@
-"""Tier 1: entries inside the process, least recently used out first.
+"""Tier 1: entries inside the process, within a bound of bytes; who must go was not asked for again.
 
-Invariant: the bytes held never exceed the bound, counting what Python itself needs around each entry; every
-operation is O(1) but for the evictions it pays for itself.
+An entry waits in a queue of new ones; one that was asked for again by the time it comes to the head moves to a second
+queue, where each later use buys another turn (as in S3-FIFO, Yang et al., SOSP 2023, without its ghosts). So a crawl of any
+length pushes out other new entries and no used one, and a hit costs an increment. There is a pair of queues for what is
+shared and one for what is personal; the personal goes first while it fills more than its share.
+
+Invariant: the bytes held never exceed the bound, counting what Python itself needs around each entry; every operation is
+O(1) but for the evictions it pays for itself.
 """
 
 from __future__ import annotations
@@ -19,6 +24,12 @@ TAG_OVERHEAD_BYTES = 96
 CODING_OVERHEAD_BYTES = 1024
 # One entry may fill at most this share of the tier, else a single big answer would empty it.
 ENTRY_SHARE_MAX = 8
+# What new entries may fill of a class before they have to leave or move on.
+NEW_SHARE = 4
+# What personal entries fill goes before anything shared does, down to this share of the tier.
+PERSONAL_SHARE = 4
+# Turns that an entry can earn: what was popular once does not stay for ever.
+USES_MAX = 3
 
 
 class Held:
@@ -26,7 +37,8 @@ class Held:
 
     Until `until_s` whatever happens; until `fresh_until_s`, when its freshness ends, while every purge is heard. From
     `ahead_at` on it is worth fetching anew.
-    `prepared` is the edge's own slot (ready headers); a new `Held` starts without.
+    `prepared` is the edge's own slot (ready headers); a new `Held` starts without. `uses`: how often it was asked for
+    since it last moved, USES_MAX at most. `shared`: it is about no single person.
     """
 
     __slots__ = (
@@ -37,8 +49,10 @@ class Held:
         "from_s",
         "generations_serial",
         "prepared",
+        "shared",
         "size_bytes",
         "until_s",
+        "uses",
     )
 
     def __init__(
@@ -50,6 +64,7 @@ class Held:
         until_s: float,
         fresh_until_s: float,
         ahead_at: float = math.inf,
+        shared: bool = False,
     ) -> None:
         self.entry = entry
         self.from_s = from_s
@@ -59,6 +74,8 @@ class Held:
         self.generations_serial = -1
         self.epochs_serial = -1
         self.prepared: object | None = None
+        self.shared = shared
+        self.uses = 0
         self.size_bytes = size_bytes(key, entry)
 
 
@@ -69,23 +86,69 @@ def size_bytes(key: str, entry: Entry) -> int:
     return HELD_OVERHEAD_BYTES + len(entry.body) + coded + 4 * len(key) + tags
 
 
+class _Queues:
+    """The entries of one class: new ones, and those that were asked for again, each in order of arrival."""
+
+    def __init__(self) -> None:
+        self._new: OrderedDict[str, Held] = OrderedDict()
+        self._used: OrderedDict[str, Held] = OrderedDict()
+        self._new_bytes = 0
+        self.bytes = 0
+
+    def put(self, key: str, held: Held, present: Held | None) -> None:
+        """Take in an entry, in the place of `present` where there is one."""
+        queue = self._used if key in self._used else self._new
+        if present is not None:
+            held.uses = present.uses
+        queue[key] = held
+        self._count(queue, held.size_bytes - (0 if present is None else present.size_bytes))
+
+    def remove(self, key: str, held: Held) -> None:
+        """Let go of an entry that is here."""
+        queue = self._used if key in self._used else self._new
+        del queue[key]
+        self._count(queue, -held.size_bytes)
+
+    def evict(self) -> str:
+        """Let go of the entry that is missed least, and name it; there is one."""
+        while True:
+            over = self._new_bytes * NEW_SHARE > self.bytes
+            queue = self._new if self._new and (over or not self._used) else self._used
+            key, held = queue.popitem(last=False)
+            self._count(queue, -held.size_bytes)
+            if held.uses == 0:
+                return key
+            held.uses = 0 if queue is self._new else held.uses - 1
+            self._used[key] = held
+            self._count(self._used, held.size_bytes)
+
+    def _count(self, queue: OrderedDict[str, Held], more_bytes: int) -> None:
+        self.bytes += more_bytes
+        if queue is self._new:
+            self._new_bytes += more_bytes
+
+
 class MemoryTier:
     """A bounded map from key text to `Held`."""
 
     def __init__(self, *, max_bytes: int, max_entries: int = 1_000_000) -> None:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
-        self._held: OrderedDict[str, Held] = OrderedDict()
-        self.held_bytes = 0
+        self.clear()
 
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def held_bytes(self) -> int:
+        """What all entries cost."""
+        return self._personal.bytes + self._shared.bytes
+
     def get(self, key: str) -> Held | None:
-        """The entry under this key, whatever its age; it becomes the last to be evicted."""
+        """The entry under this key, whatever its age; that counts as a use."""
         held = self._held.get(key)
-        if held is not None:
-            self._held.move_to_end(key)
+        if held is not None and held.uses < USES_MAX:
+            held.uses += 1
         return held
 
     def put(self, key: str, held: Held, *, replace: bool = False) -> bool:
@@ -96,23 +159,31 @@ class MemoryTier:
         if held.size_bytes > self._max_bytes // ENTRY_SHARE_MAX:
             self.delete(key)
             return False
-        if present is not None:
-            self.held_bytes -= present.size_bytes
+        if present is not None and present.shared is not held.shared:
+            self.delete(key)
+            present = None
         self._held[key] = held
-        self._held.move_to_end(key)
-        self.held_bytes += held.size_bytes
+        self._queues(held).put(key, held, present)
         while self.held_bytes > self._max_bytes or len(self._held) > self._max_entries:
-            _, evicted = self._held.popitem(last=False)
-            self.held_bytes -= evicted.size_bytes
+            self._evict()
         return True
 
     def delete(self, key: str) -> None:
         """Forget one key."""
         held = self._held.pop(key, None)
         if held is not None:
-            self.held_bytes -= held.size_bytes
+            self._queues(held).remove(key, held)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._held.clear()
-        self.held_bytes = 0
+        self._held: dict[str, Held] = {}
+        self._personal = _Queues()
+        self._shared = _Queues()
+
+    def _queues(self, held: Held) -> _Queues:
+        return self._shared if held.shared else self._personal
+
+    def _evict(self) -> None:
+        personal_first = self._personal.bytes * PERSONAL_SHARE > self._max_bytes
+        queues = self._personal if personal_first or not self._shared.bytes else self._shared
+        del self._held[queues.evict()]

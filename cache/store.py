@@ -374,6 +374,7 @@ class Cache:
             until_s=until_s,
             fresh_until_s=fresh_until_s,
             ahead_at=asking.ahead_at(fresh_until_s, ask.policy),
+            shared=ask.policy.shared,
         )
         replace = present is not None and not self._defends(present.entry, ask.policy, now)
         if not self._memory.put(ask.text, held, replace=replace):

@@ -57,7 +57,7 @@ async def start(
     password = password or secrets.token_hex(24)
     settings = (
         f"bind {seat.host}\nport {port}\nprotected-mode yes\nrequirepass {password}\ndatabases 1\n"
-        f'save ""\nappendonly no\nmaxmemory {MEMORY_BYTES_MAX}\nmaxmemory-policy allkeys-lru\ndir {folder}\n'
+        f'save ""\nappendonly no\nmaxmemory {MEMORY_BYTES_MAX}\nmaxmemory-policy volatile-ttl\ndir {folder}\n'
         "daemonize no\nloglevel notice\n"
     )
     running = processes.spawn(

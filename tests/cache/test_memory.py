@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections import OrderedDict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.memory import HELD_OVERHEAD_BYTES, Held, MemoryTier, size_bytes
+from cache.memory import HELD_OVERHEAD_BYTES, PERSONAL_SHARE, Held, MemoryTier, size_bytes
 from tests.cache.building import NOW, entry
 
 MAX_BYTES = 8 * (HELD_OVERHEAD_BYTES + 1500)
 
 
-def held(key: str, body: bytes = b"", position: int = 1) -> Held:
-    """An entry in tier 1 where only key, body and version matter."""
-    return Held(
-        entry(body, position=(1, position)), key=key, from_s=NOW, until_s=NOW + 3, fresh_until_s=NOW + 60
-    )
+def held(key: str, body: bytes = b"", position: int = 1, *, shared: bool = False) -> Held:
+    """An entry in tier 1 where only key, body, version and class matter."""
+    one = entry(body, position=(1, position))
+    return Held(one, key=key, from_s=NOW, until_s=NOW + 3, fresh_until_s=NOW + 60, shared=shared)
 
 
 STEPS = st.lists(
@@ -27,40 +26,114 @@ STEPS = st.lists(
         st.sampled_from("abcdefghij"),
         st.integers(0, 3000),
         st.integers(1, 4),
+        st.booleans(),
     ),
     max_size=80,
 )
 
 
 @given(STEPS)
-def test_it_behaves_as_a_small_dictionary_that_forgets_the_least_used(
-    steps: list[tuple[str, str, int, int]],
-) -> None:
+def test_it_behaves_as_a_dictionary_that_may_forget(steps: list[tuple[str, str, int, int, bool]]) -> None:
     tier = MemoryTier(max_bytes=MAX_BYTES, max_entries=6)
-    model: OrderedDict[str, Held] = OrderedDict()
-    for step, key, size, position in steps:
-        if step == "get":
-            assert tier.get(key) is model.get(key)
-            if key in model:
-                model.move_to_end(key)
-        elif step == "delete":
+    model: dict[str, Held] = {}
+    for step, key, size, position, shared in steps:
+        present = tier.get(key)
+        assert present is None or present is model[key]
+        if step == "delete":
             tier.delete(key)
-            model.pop(key, None)
-        else:
-            one = held(key, b"x" * size, position)
-            older = key in model and model[key].entry.position > (1, position) and step == "put"
+            assert tier.get(key) is None
+        elif step != "get":
+            one = held(key, b"x" * size, position, shared=shared)
+            older = present is not None and present.entry.position > (1, position) and step == "put"
             fits = one.size_bytes <= MAX_BYTES // 8
             assert tier.put(key, one, replace=step == "force") == (fits and not older)
-            if not older:
-                model.pop(key, None)
-                if fits:
-                    model[key] = one
-            while sum(each.size_bytes for each in model.values()) > MAX_BYTES or len(model) > 6:
-                model.popitem(last=False)
-        assert len(tier) == len(model)
-        assert tier.held_bytes == sum(each.size_bytes for each in model.values()) <= MAX_BYTES
-    for key in "abcdefghij":
-        assert tier.get(key) is model.get(key)
+            if fits and not older:
+                model[key] = one
+        kept = [each for each in "abcdefghij" if tier.get(each) is not None]
+        assert len(tier) == len(kept) <= 6
+        assert tier.held_bytes == sum(model[each].size_bytes for each in kept) <= MAX_BYTES
+
+
+def test_room_is_used_before_anybody_must_go() -> None:
+    tier, one = MemoryTier(max_bytes=MAX_BYTES), held("0")
+    fitting = MAX_BYTES // one.size_bytes
+    for number in range(fitting):
+        tier.put(str(number), held(str(number), shared=number % 2 == 0))
+    assert len(tier) == fitting
+
+
+def test_what_was_not_asked_for_again_goes_first_and_the_oldest_of_it() -> None:
+    tier, one = MemoryTier(max_bytes=MAX_BYTES), held("a")
+    fitting = MAX_BYTES // one.size_bytes
+    for number in range(fitting):
+        tier.put(str(number), held(str(number)))
+    used = [str(number) for number in range(0, fitting, 2)]
+    for key in used:
+        tier.get(key)
+    for number in range(fitting // 2):
+        tier.put(f"new {number}", held(f"new {number}"))
+    assert [key for key in used if tier.get(key) is None] == []
+    assert tier.get("1") is None
+
+
+def test_what_was_popular_once_does_not_stay_for_ever() -> None:
+    tier, one = MemoryTier(max_bytes=MAX_BYTES), held("a")
+    fitting = MAX_BYTES // one.size_bytes
+    tier.put("once", held("once"))
+    for _ in range(1000):
+        tier.get("once")
+    for number in range(20 * fitting):
+        tier.put(str(number), held(str(number)))
+        tier.get(str(number))
+    assert tier.get("once") is None
+
+
+def test_a_crawl_of_a_million_keys_takes_no_used_entry_away() -> None:
+    tier, one = MemoryTier(max_bytes=1_000 * held("a").size_bytes), entry(b"x")
+    known = [f"known {number}" for number in range(500)]
+    for key in known:
+        tier.put(key, held(key))
+        tier.get(key)
+    for number in range(1_000_000):
+        key = str(number)
+        tier.put(key, Held(one, key=key, from_s=NOW, until_s=NOW, fresh_until_s=NOW))
+    assert [key for key in known if tier.get(key) is None] == []
+    assert len(tier) > 900
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_under_pressure_what_is_shared_outlives_what_is_personal(used: bool) -> None:
+    tier, one = MemoryTier(max_bytes=MAX_BYTES * 4), held("a")
+    fitting = MAX_BYTES * 4 // one.size_bytes
+    shared = [f"shared {number}" for number in range(fitting // 2)]
+    for key in shared:
+        tier.put(key, held(key, shared=True))
+    for number in range(10 * fitting):
+        key = f"personal {number}"
+        tier.put(key, held(key))
+        if used:
+            tier.get(key)
+    assert [key for key in shared if tier.get(key) is None] == []
+
+
+def test_what_is_personal_keeps_a_quarter_however_much_is_shared() -> None:
+    tier, one = MemoryTier(max_bytes=MAX_BYTES * 4), held("a")
+    fitting = MAX_BYTES * 4 // one.size_bytes
+    for number in range(fitting):
+        tier.put(f"personal {number}", held(f"personal {number}"))
+    for number in range(10 * fitting):
+        tier.put(f"shared {number}", held(f"shared {number}", shared=True))
+    kept = sum(tier.get(f"personal {number}") is not None for number in range(fitting))
+    assert fitting // PERSONAL_SHARE - 1 <= kept <= fitting // PERSONAL_SHARE + 1
+
+
+def test_an_entry_that_becomes_shared_changes_its_queue() -> None:
+    tier = MemoryTier(max_bytes=MAX_BYTES)
+    tier.put("a", held("a"))
+    tier.put("a", held("a", b"longer", shared=True))
+    assert (len(tier), tier.held_bytes) == (1, held("a", b"longer").size_bytes)
+    tier.delete("a")
+    assert (len(tier), tier.held_bytes) == (0, 0)
 
 
 def test_an_older_version_never_replaces_a_newer_one() -> None:

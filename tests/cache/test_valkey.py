@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from cache.bounded_valkey import FAILURES_MAX, OPERATION_MAX_S, CacheUnavailable
-from cache.cache_key import sealed_name
+from cache.cache_key import CacheKey, sealed_name
 from cache.entries import Entry, Position
+from cache.policy import D, M
 from cache.valkey import OWED_MAX, RECENT_S, Found, Put, ValkeyTier, order
 from tests.cache.building import KEY, KEYS, TAG, entry
 from tests.cache.conftest import MortalValkey, TierAt
@@ -187,7 +188,30 @@ async def test_a_refusal_is_unavailable_but_does_not_open_the_breaker(tier: Valk
         assert (await tier.get(KEY, TAGS)).sealed is None
     finally:
         await raw.config_set("maxmemory", str(64 * 1024 * 1024))
-        await raw.config_set("maxmemory-policy", "allkeys-lru")
+        await raw.config_set("maxmemory-policy", "volatile-ttl")
+
+
+async def test_under_pressure_what_is_shared_outlives_what_is_personal(
+    mortal_valkey: MortalValkey, tier_at: TierAt
+) -> None:
+    tier = tier_at(mortal_valkey.url)
+    body = bytes(2048)
+
+    async def offered(kind: str, number: int, life_s: float) -> CacheKey:
+        key = CacheKey(resource=f"{kind}/{number}", view="family")
+        await tier.put(key, body, entry=versioned(1, (1, 1)), life_s=life_s)
+        return key
+
+    async with Redis.from_url(mortal_valkey.url) as raw:
+        shared = [await offered("classes", number, D.life_s) for number in range(100)]
+        used = (await raw.info("memory"))["used_memory"]
+        await raw.config_set("maxmemory-policy", "volatile-ttl")
+        await raw.config_set("maxmemory", str(used + 1024 * 1024))
+        personal = [await offered("pupils", number, M.life_s) for number in range(2_000)]
+        assert (await raw.info("stats"))["evicted_keys"] > 500
+    assert (await tier.get(personal[-1], TAGS)).generations == (0, 0), "generations stay"
+    gone = [key for key in shared if (await tier.get(key, TAGS)).sealed is None]
+    assert len(gone) <= 5, "Valkey chooses among a few at random"
 
 
 async def test_nobody_listening_is_unavailable_at_once(tier_at: TierAt) -> None:

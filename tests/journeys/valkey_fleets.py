@@ -51,7 +51,7 @@ async def start(folder: Path, logs: Path, *settings: str, sentinel: bool = False
     )  # else the port plus 10,000
     plain = (f"bind {ports.LOOPBACK}", f"port {port}", f"dir {home}", *bus, *settings)
     unsaved = (
-        () if sentinel else ('save ""', "appendonly no", "maxmemory 64mb", "maxmemory-policy allkeys-lru")
+        () if sentinel else ('save ""', "appendonly no", "maxmemory 64mb", "maxmemory-policy volatile-ttl")
     )
     written.write_text("\n".join([*plain, *unsaved]) + "\n")
     binary = str(valkey.binary(os.environ.get("MASSAR_VALKEY_BIN")))

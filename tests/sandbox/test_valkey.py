@@ -21,14 +21,14 @@ async def test_it_answers_with_its_password_and_only_with_it(valkey_server: valk
             await stranger.ping()
 
 
-async def test_it_forgets_the_least_used_beyond_its_memory_and_saves_nothing(
+async def test_beyond_its_memory_it_forgets_what_would_end_first_and_saves_nothing(
     valkey_server: valkey.ValkeyServer,
 ) -> None:
     async with Redis.from_url(valkey_server.url, decode_responses=True) as client:
         settings = await client.config_get("maxmemory", "maxmemory-policy", "save", "appendonly", "bind")
     assert settings == {
         "maxmemory": str(valkey.MEMORY_BYTES_MAX),
-        "maxmemory-policy": "allkeys-lru",
+        "maxmemory-policy": "volatile-ttl",
         "save": "",
         "appendonly": "no",
         "bind": "127.0.0.1",
