@@ -7,6 +7,7 @@ waited gets the same exception once; nobody waits longer than `wait_max_s` or be
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -61,10 +62,16 @@ class SingleFlight(Generic[Filled]):
         finally:
             flight.waiters -= 1
 
-    def begin(self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]]) -> None:
-        """Have the fill of `key` run for nobody, unless it runs already; those somebody waits for have half of the room."""
-        if key not in self._flights and len(self._flights) < self._flights_max // 2:
-            self._take_off(key, fill)
+    def begin(self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]]) -> bool:
+        """Have the fill of `key` run for nobody; whether it does now.
+
+        Those somebody waits for have half of the room. It runs in a context of its own: nothing it notes is the reader's.
+        """
+        if key not in self._flights:
+            if len(self._flights) >= self._flights_max // 2:
+                return False
+            self._take_off(key, fill, contextvars.Context())
+        return True
 
     async def aclose(self) -> None:
         """Give up every fill that still runs; who waits gets `Overloaded`."""
@@ -74,10 +81,15 @@ class SingleFlight(Generic[Filled]):
         if tasks:
             await asyncio.wait(tasks)
 
-    def _take_off(self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]]) -> _Flight[Filled]:
+    def _take_off(
+        self,
+        key: Hashable,
+        fill: Callable[[], Coroutine[Any, Any, Filled]],
+        context: contextvars.Context | None = None,
+    ) -> _Flight[Filled]:
         if len(self._flights) >= self._flights_max:
             raise Overloaded("too many fills at once")
-        flight = _Flight(asyncio.create_task(fill()))
+        flight = _Flight(asyncio.create_task(fill(), context=context))
         self._flights[key] = flight
 
         def landed(task: asyncio.Task[Filled]) -> None:

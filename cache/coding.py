@@ -7,10 +7,12 @@ Source: RFC 9110 §8.4 and §12.5.3, RFC 7932 (br), RFC 8878 (zstd), RFC 1952 (g
 from __future__ import annotations
 
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Container
 
 import brotli
 import zstandard
+
+from cache.http.fields import weighted
 
 IDENTITY = "identity"
 # Best first, where the caller likes two of them equally.
@@ -74,29 +76,11 @@ def coded_etag(etag: bytes, coding: str) -> bytes:
     return etag if coding == IDENTITY else etag[:-1] + b"-" + coding.encode() + b'"'
 
 
-def weighted(header: str) -> Iterator[tuple[str, float]]:
-    """Each item of a list, in lower case, with its weight (0 for one that is none). Source: RFC 9110 §12.4.2."""
-    for item in header.split(","):
-        name, _, parameters = item.partition(";")
-        yield name.strip().lower(), _quality(parameters)
-
-
 def _negotiate(header: str) -> tuple[str, ...]:
-    wanted = dict(weighted(header))
+    wanted = {coding: weight for weight, coding in weighted(header)}
     others = wanted.get("*", 0.0)
     # Identity is acceptable unless it is excluded, but only who weighs it prefers it.
     identity = wanted.get(IDENTITY, 0.0)
     liked = {coding: wanted.get(coding, others) for coding in CODINGS}
     found = [coding for coding in CODINGS if liked[coding] > 0 and liked[coding] >= identity]
     return tuple(sorted(found, key=lambda coding: -liked[coding]))
-
-
-def _quality(parameters: str) -> float:
-    name, _, value = parameters.strip().partition("=")
-    if not parameters.strip():
-        return 1.0
-    try:
-        quality = float(value) if name.strip().lower() == "q" else 1.0
-    except ValueError:
-        return 0.0
-    return quality if 0.0 <= quality <= 1.0 else 0.0

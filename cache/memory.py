@@ -21,7 +21,7 @@ from cache.freshness import newer
 HELD_OVERHEAD_BYTES = 1536
 TAG_OVERHEAD_BYTES = 96
 # A coding's bytes object, and the headers that the edge prepares for it.
-CODING_OVERHEAD_BYTES = 1024
+CODING_OVERHEAD_BYTES = 1100
 # One entry may fill at most this share of the tier, else a single big answer would empty it.
 ENTRY_SHARE_MAX = 8
 # What new entries may fill of a class before they have to leave or move on.

@@ -37,9 +37,8 @@ FETCH_MAX_S = 4.5
 WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
 WAITERS_MAX = 4096
-# Fetches ahead at once: they are in nobody's way, and nobody waits for them.
+# Fetches ahead at once; nobody waits for them.
 AHEAD_MAX = 16
-AHEAD_AGAIN_S = 2.0
 
 
 class FetchTimedOut(Exception):
@@ -130,14 +129,12 @@ class Cache:
         self._event(Event.COLLAPSED)
         return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
 
-    def ahead(
-        self, held: Held, key: CacheKey, *, policy: Policy, tags: Sequence[str], fetch: Fetch, now: float
-    ) -> None:
-        """Have an entry of tier 1 fetched anew behind its readers; where too many are, a later reader tries again."""
-        held.ahead_at = now + AHEAD_AGAIN_S
+    def ahead(self, held: Held, key: CacheKey, *, policy: Policy, tags: Sequence[str], fetch: Fetch) -> None:
+        """Have an entry of tier 1 fetched anew behind its readers, once; where too many are, a later reader tries again."""
         ask = asking.ask(key, policy, tags, fetch)
         after = held.entry.stored_at
-        self._ahead.begin(ask.text, lambda: self._resolve(ask, behind=True, after=after))
+        if self._ahead.begin(ask.text, lambda: self._resolve(ask, behind=True, after=after)):
+            held.ahead_at = math.inf
 
     def purge_memory(self, tags: Sequence[str], place: int | None) -> None:
         """Outdate the tags in this process, at once. `place` grows with every purge of the cluster.
@@ -232,7 +229,9 @@ class Cache:
             return self._fill(ask, known, entry, fetched, looked_at, lease)
         except BaseException as error:
             if self._shared is not None:
-                self._shared.end(lease, error)
+                self._shared.end(
+                    lease, None if behind else error
+                )  # what nobody waits for is nobody's failure
             covered = None if behind else self._cover(ask, known, error)
             if covered is None:
                 raise
@@ -325,7 +324,8 @@ class Cache:
         ]
         best, tier = max(valid, key=_version, default=(None, 0))
         previous, _ = max(trusted, key=_version, default=(None, 0))
-        if best is not None and looked.answered and best is not looked.entry:
+        lost = looked.entry is None or (best is not None and newer(best, looked.entry))
+        if best is not None and looked.answered and lost:
             self._offer(ask, best, self._clock())  # Valkey lost it (restart, eviction): others need not fetch
         return Known(
             best=best,

@@ -1,4 +1,4 @@
-"""What every answer through the router says beside its own words, and the one line that is written of it.
+"""What every answer but a warm hit says beside its own words, and the one line that is written of it.
 
 Invariant: a request is told of once, also one whose client left or was broken off.
 """

@@ -195,13 +195,13 @@ class Edge:
         prepared = prepare(held, accept_encoding)
         body = prepared.body
         request_id = self._next_request_id()
-        status = 200
+        status, own = 200, prepared.full
         if if_none_match is not None and etag_matches(if_none_match.decode("latin-1"), prepared.etag):
-            status, body = 304, EMPTY
+            status, own, body = 304, prepared.unchanged, EMPTY
         elif method == "HEAD":
             body = EMPTY
         epoch = self._directory.epoch
-        headers = [*prepared.headers[status], (b"massar-request-id", request_id), *self._standing()]
+        headers = [*own, (b"massar-request-id", request_id), *self._standing()]
         if self._settings.show_cache_status:
             age = max(0, int(now - held.entry.stored_at))
             headers += [(b"cache-status", b"massar; hit; detail=memory"), (b"age", b"%d" % age)]

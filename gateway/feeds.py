@@ -99,7 +99,8 @@ class Feeds:
     def _hears_purges(self) -> bool:
         """Whether every purge until a moment ago has been applied here.
 
-        The feed lists anew after each gap, in the same turn in which it counts as heard again.
+        What came in a short gap is seen by the poll that ends it, what came in a longer one by a new listing; the feed
+        counts as heard again only with that.
         """
         return self._listed and self._purge_feed.silent_for_s() <= PURGES_SILENT_MAX_S
 

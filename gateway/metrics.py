@@ -42,7 +42,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "massar_request_seconds",
-            "Time to answer a request that the edge did not answer itself.",
+            "Time to answer a request that was no warm hit.",
             ["route"],
             registry=registry,
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),

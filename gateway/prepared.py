@@ -7,19 +7,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cache.coding import IDENTITY, choose, coded_etag
+from cache.coding import CODINGS, IDENTITY, choose, coded_etag
 from cache.entries import Entry
 from cache.memory import Held
 from gateway.scope import Message
 from routes.answers import JSON, PERSONAL, VARY
 
+# Shared by all that is made ready, so that they cost nothing there.
+_ALWAYS = ((b"cache-control", PERSONAL.encode()), (b"vary", VARY.encode()))
+_TYPE = (b"content-type", JSON.encode())
+_CODED: dict[str, tuple[tuple[bytes, bytes], ...]] = {
+    IDENTITY: (_TYPE,),
+    **{coding: (_TYPE, (b"content-encoding", coding.encode())) for coding in CODINGS},
+}
 EMPTY: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class Prepared(NamedTuple):
     """The unchanging part of a warm answer; lives in its entry's slot."""
 
-    headers: dict[int, list[tuple[bytes, bytes]]]
+    full: list[tuple[bytes, bytes]]
+    """Headers of 200."""
+    unchanged: list[tuple[bytes, bytes]]
+    """Headers of 304."""
     body: Message
     etag: str
 
@@ -38,21 +48,11 @@ def prepare(held: Held, accept_encoding: bytes | None) -> Prepared:
 
 def _made(entry: Entry, coding: str) -> Prepared:
     """All of a warm answer that does not change between requests, for 200 and for 304."""
-    content = dict(entry.coded).get(coding, entry.body)
+    content = next((coded for name, coded in entry.coded if name == coding), entry.body)
     etag = coded_etag(entry.etag, coding)
-    shared = [
-        (b"etag", etag),
-        (b"cache-control", PERSONAL.encode()),
-        (b"vary", VARY.encode()),
-    ]
+    shared = [(b"etag", etag), *_ALWAYS]
     if entry.last_modified is not None:
         shared.append((b"last-modified", entry.last_modified.encode()))
-    full = [
-        (b"content-type", JSON.encode()),
-        (b"content-length", str(len(content)).encode()),
-        *shared,
-    ]
-    if coding != IDENTITY:
-        full.append((b"content-encoding", coding.encode()))
+    full = [(b"content-length", str(len(content)).encode()), *_CODED[coding], *shared]
     body: Message = {"type": "http.response.body", "body": content, "more_body": False}
-    return Prepared({200: full, 304: shared}, body, etag.decode("ascii"))
+    return Prepared(full, shared, body, etag.decode("ascii"))

@@ -70,7 +70,7 @@ def calendar_source(_params: Mapping[str, str]) -> Source:
     return Source("calendar", "public", "/v1/calendar?view=public", ("calendar",))
 
 
-CALENDAR = CachedRead(freshness=S, source=calendar_source, answer=Calendar, shared=True)
+CALENDAR = CachedRead(freshness=S, source=calendar_source, answer=Calendar, shared=True, part=True)
 
 
 class CachedReads:
@@ -154,7 +154,7 @@ class CachedReads:
                 position=answer.position,
                 last_modified=answer.headers.get("last-modified"),
                 cacheable=cacheable,
-                coded=await _coded(body) if cacheable else (),
+                coded=await _coded(body) if cacheable and not read.part else (),
                 age_s=(answer.data_age_s or 0.0) if standby else 0.0,
                 max_age_s=FROM_STANDBY_MAX_AGE_S if standby else None,
             )

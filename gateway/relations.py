@@ -49,14 +49,8 @@ class Relations:
         if held is None:
             return None
         if now >= held.ahead_at:
-            self._cache.ahead(
-                held,
-                _key(subject),
-                policy=RELATIONS,
-                tags=_tags(subject),
-                fetch=self._fetch(subject),
-                now=now,
-            )
+            fetch = self._fetch(subject, ahead=True)
+            self._cache.ahead(held, _key(subject), policy=RELATIONS, tags=_tags(subject), fetch=fetch)
         facts = held.prepared
         if not isinstance(facts, Facts):
             facts = held.prepared = _decode(held.entry.body)
@@ -77,10 +71,13 @@ class Relations:
             raise RelationsUnavailable from error
         return _decode(reading.entry.body)
 
-    def _fetch(self, subject: str) -> Fetch:
+    def _fetch(self, subject: str, *, ahead: bool = False) -> Fetch:
+        """`ahead`: nobody waits for it, and that there are none has to take the place of those that are held."""
+        priority = Priority.HEDGE if ahead else Priority.RELATION
+
         async def fetch(_previous: Entry | None) -> Fetched:
             answer = await self._forwarder.read(
-                f"/v1/people/{subject}/relations?view=gateway", priority=Priority.RELATION
+                f"/v1/people/{subject}/relations?view=gateway", priority=priority
             )
             if not self._recent(answer):
                 raise RelationsUnavailable
@@ -94,7 +91,7 @@ class Relations:
                 body=body,
                 epoch=answer.epoch,
                 position=answer.position,
-                cacheable=answer.status == 200 and not answer.from_standby,
+                cacheable=(ahead or answer.status == 200) and not answer.from_standby,
             )
 
         return fetch

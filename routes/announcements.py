@@ -57,7 +57,7 @@ def announcements_source(params: Mapping[str, str]) -> Source:
 
 
 CLASS_ANNOUNCEMENTS = CachedRead(
-    freshness=D, source=announcements_source, answer=ClassAnnouncements, shared=True
+    freshness=D, source=announcements_source, answer=ClassAnnouncements, shared=True, part=True
 )
 
 ANNOUNCEMENTS = Endpoint(

@@ -131,13 +131,15 @@ class Source(NamedTuple):
 class CachedRead(msgspec.Struct, frozen=True):
     """A read answered from (resource, view): `source` maps the resolved parameters to it.
 
-    `shared`: about no single person, so it goes on when sign-outs cannot be heard.
+    `shared`: about no single person, so it goes on when sign-outs cannot be heard. `part`: only ever a part of what is
+    put together, so that nobody is sent its content codings.
     """
 
     freshness: Policy
     source: Callable[[Mapping[str, str]], Source]
     answer: type[msgspec.Struct]
     shared: bool = False
+    part: bool = False
     schema: int = 1
 
 

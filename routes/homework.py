@@ -102,8 +102,10 @@ def done_source(params: Mapping[str, str]) -> Source:
     )
 
 
-CLASS_HOMEWORK = CachedRead(freshness=D, source=homework_source, answer=ClassHomeworkList, shared=True)
-HOMEWORK_DONE = CachedRead(freshness=S, source=done_source, answer=Done)
+CLASS_HOMEWORK = CachedRead(
+    freshness=D, source=homework_source, answer=ClassHomeworkList, shared=True, part=True
+)
+HOMEWORK_DONE = CachedRead(freshness=S, source=done_source, answer=Done, part=True)
 
 HOMEWORK = Endpoint(
     method="GET",

@@ -78,7 +78,7 @@ def profile_source(params: Mapping[str, str]) -> Source:
     )
 
 
-PROFILE = CachedRead(freshness=S, source=profile_source, answer=Profile)
+PROFILE = CachedRead(freshness=S, source=profile_source, answer=Profile, part=True)
 FEATURES = ["attendance", "homework"]
 
 ME = Endpoint(

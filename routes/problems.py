@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cache.coding import weighted
+from cache.http.fields import weighted
 
 LANGUAGES = ("fr", "ar", "en")
 DEFAULT_LANGUAGE = "fr"
@@ -353,7 +353,7 @@ def language_of(accept_language: bytes | None) -> str:
 
 def _negotiate(header: str) -> str:
     wanted: dict[str, float] = {}
-    for tag, weight in weighted(header):
+    for weight, tag in weighted(header):
         primary = tag.split("-")[0]
         wanted[primary] = max(wanted.get(primary, 0.0), weight)
     anything = wanted.get("*", 0.0)

@@ -16,6 +16,8 @@ import msgspec
 
 # A cache that cannot represent a larger number takes it for this one (RFC 9111 §1.2.2).
 DELTA_SECONDS_MAX = 2**31
+_PART = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*"?)+')
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _MEMBER = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')
 _DIRECTIVE = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s",]*)))?$""")
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -75,6 +77,26 @@ def members(value: str | None) -> Iterator[str]:
     for found in _MEMBER.findall(value or ""):
         if member := found.strip(" \t"):
             yield member
+
+
+def weighted(value: str | None) -> list[tuple[float, str]]:
+    """Each member's weight and itself, lower-case but for its parameters' values (RFC 9110 §5.6.6, §12.4.2).
+
+    What is no weight is a parameter like any other.
+    """
+    found = []
+    for member in members(value):
+        what, _, parameters = member.partition(";")
+        weight: float | None = None
+        kept = [what.strip(" \t").lower()]
+        for parameter in _PART.findall(parameters):
+            name, equals, value = parameter.strip(" \t").partition("=")
+            if weight is None and name.lower() == "q" and _WEIGHT.fullmatch(value):
+                weight = float(value)
+            else:
+                kept.append(name.lower() + equals + value)
+        found.append((1.0 if weight is None else weight, ";".join(kept)))
+    return found
 
 
 def trimmed(value: str) -> str:

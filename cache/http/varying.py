@@ -6,17 +6,14 @@ understood is compared as it came, whitespace around commas aside.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
-from cache.http.fields import Fields, http_date, members, tokens, trimmed
+from cache.http.fields import Fields, http_date, members, tokens, trimmed, weighted
 from cache.http.messages import Request, Stored
 
 ANYTHING = "*"
 _WEIGHTED = frozenset({"accept", "accept-language", "accept-encoding", "accept-charset"})
 _LANGUAGE = "accept-language"
-_PART = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*"?)+')
-_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def selecting_values(vary: Fields, request: Fields) -> tuple[tuple[str, str | None], ...] | None:
@@ -32,8 +29,7 @@ def normalised(name: str, value: str | None) -> str | None:
     if value is None:
         return None
     if name in _WEIGHTED:
-        weighted = sorted(_weighted(members(value)), reverse=True)
-        return ",".join(f"{weight:g} {member}" for weight, member in weighted)
+        return ",".join(f"{weight:g} {member}" for weight, member in sorted(weighted(value), reverse=True))
     return trimmed(value)
 
 
@@ -71,28 +67,11 @@ def _dated(stored: Stored) -> float:
     return stored.received_at if date is None else float(date)
 
 
-def _weighted(found: Iterable[str]) -> list[tuple[float, str]]:
-    """Each member's weight and itself, lower-case but for its parameters' values (RFC 9110 §5.6.6, §12.4.2)."""
-    weighted = []
-    for member in found:
-        what, _, parameters = member.partition(";")
-        weight: float | None = None
-        kept = [what.strip(" \t").lower()]
-        for parameter in _PART.findall(parameters):
-            name, equals, value = parameter.strip(" \t").partition("=")
-            if weight is None and name.lower() == "q" and _WEIGHT.fullmatch(value):
-                weight = float(value)
-            else:
-                kept.append(name.lower() + equals + value)
-        weighted.append((1.0 if weight is None else weight, ";".join(kept)))
-    return weighted
-
-
 def _wished_language(name: str, value: str | None, stored: Fields) -> bool:
     """Whether it is in the one language that the request wants most: no selection could come out better."""
     languages = list(members(stored.get("content-language")))
     if name != _LANGUAGE or len(languages) != 1 or value is None:
         return False
-    weighted = sorted(_weighted(members(value)), reverse=True)
-    best = [language for weight, language in weighted if weight > 0 and weight == weighted[0][0]]
+    wanted = sorted(weighted(value), reverse=True)
+    best = [language for weight, language in wanted if weight > 0 and weight == wanted[0][0]]
     return best == [languages[0].lower()]

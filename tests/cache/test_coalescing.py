@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextvars import ContextVar
 
 import pytest
 
@@ -145,3 +146,33 @@ async def test_closing_gives_up_fills_and_tells_those_who_wait() -> None:
         await reader
     assert len(single) == 0
     await single.aclose()
+
+
+async def test_what_runs_for_nobody_notes_nothing_in_the_context_that_began_it() -> None:
+    noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
+    noted.set([])
+    single = flights()
+    found: list[object] = []
+
+    async def fill() -> str:
+        found.append(noted.get())
+        return "filled"
+
+    assert single.begin("key", fill)
+    await eventually(lambda: not len(single), within_s=5)
+    await single.run("key", fill)
+    assert found == [None, []]
+
+
+async def test_a_begin_says_whether_there_was_room() -> None:
+    single, gate = flights(flights_max=2), asyncio.Event()
+
+    async def fill() -> str:
+        await gate.wait()
+        return "filled"
+
+    assert single.begin("one", fill)
+    assert single.begin("one", fill)
+    assert not single.begin("two", fill)
+    gate.set()
+    await eventually(lambda: not len(single), within_s=5)

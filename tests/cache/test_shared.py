@@ -224,6 +224,18 @@ async def test_a_worker_that_missed_a_purge_shows_the_old_answer_three_seconds_a
     assert await read(deaf, origin) is State.MISS
 
 
+async def test_what_valkey_holds_is_not_offered_again(tier: ValkeyTier, raw: Redis) -> None:
+    world, origin = World(valkey=tier), Datacenter()
+    assert await read(world, origin, key_of(0)) is State.MISS
+    await eventually(lambda: world.cache._shared is not None and not world.cache._shared._errands, within_s=5)
+    await raw.config_resetstat()
+    world.clock.now += 4  # tier 1 asks again
+    assert await read(world, origin, key_of(0)) is State.HIT
+    await eventually(lambda: world.cache._shared is not None and not world.cache._shared._errands, within_s=5)
+    asked = await raw.info("commandstats")
+    assert not [name for name in asked if "evalsha" in name or name == "cmdstat_set"]
+
+
 async def test_what_valkey_lost_is_offered_again_by_who_still_has_it(tier: ValkeyTier, raw: Redis) -> None:
     world, origin = World(valkey=tier), Datacenter()
     await read(world, origin)

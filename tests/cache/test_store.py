@@ -545,7 +545,7 @@ def held_of(world: World) -> Held:
 
 
 def ahead(world: World, origin: Datacenter, held: Held) -> None:
-    world.cache.ahead(held, KEY, policy=HURRIED, tags=(TAG,), fetch=origin.fetch, now=world.clock.now)
+    world.cache.ahead(held, KEY, policy=HURRIED, tags=(TAG,), fetch=origin.fetch)
 
 
 async def test_an_entry_is_worth_fetching_anew_in_the_last_part_of_its_freshness(world: World) -> None:
@@ -596,7 +596,7 @@ async def test_no_more_than_a_few_are_fetched_ahead_at_once(world: World) -> Non
     for key in keys:
         held = world.cache.peek(key.text, world.clock.now)
         assert held is not None
-        world.cache.ahead(held, key, policy=HURRIED, tags=(TAG,), fetch=origin.fetch, now=world.clock.now)
+        world.cache.ahead(held, key, policy=HURRIED, tags=(TAG,), fetch=origin.fetch)
     assert len(world.cache._ahead) == AHEAD_MAX
     origin.gate.set()
     await eventually(lambda: not world.cache._ahead, within_s=10)

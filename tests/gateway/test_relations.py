@@ -63,14 +63,26 @@ async def test_facts_fetched_ahead_count_at_once(world: World) -> None:
     assert (await world.get(TIMETABLE, PARENT)).status_code == 404
 
 
+async def test_none_fetched_ahead_take_the_place_of_those_that_were(world: World) -> None:
+    await world.get(TIMETABLE, PARENT)
+    world.clock.advance(53)
+    world.rabat.canned[RELATIONS] = refusal(404, "not-found")
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+    assert (await world.get(TIMETABLE, PARENT)).status_code == 404
+
+
 async def test_facts_that_cannot_be_fetched_ahead_hold_no_longer_than_their_minute(world: World) -> None:
     await world.get(TIMETABLE, PARENT)
     world.clock.advance(53)
     for origin in (world.rabat, world.marrakech):
         origin.canned[RELATIONS] = refusal(500, "internal")
-    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
-    await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
-    assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+    asked = []
+    for _ in range(3):
+        assert (await world.get(TIMETABLE, PARENT)).status_code == 200
+        await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+        asked.append(world.rabat.count(RELATIONS))
+    assert len(set(asked)) == 1, "once, then when its minute is over"
     world.clock.advance(8)
     assert (await world.get(TIMETABLE, PARENT)).status_code == 503
 
