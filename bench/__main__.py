@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import failover_figures, journal_price, purges, valkey_reads, warm_read
+from bench import failover_figures, journal_price, purges, valkey_days, valkey_reads, warm_read
 from bench.client import Unexpected
 from bench.figures import SAMPLES_MIN
 from bench.peers import plot
@@ -77,6 +77,13 @@ def valkey_reads_command(pairs: int = 12, seconds: int = 2) -> None:
     """Reads of Valkey: over the worker's shared connection, and over redis-py's pool."""
     result = _measured(valkey_reads.run(pairs=pairs, seconds=seconds))
     _keep("valkey_reads", result, valkey_reads.table(result))
+
+
+@main.command("valkey-days")
+def valkey_days_command() -> None:
+    """What a reader waits while Valkey is killed, hung, full, slow, locked, or talks garbage."""
+    result = _measured(valkey_days.run())
+    _keep("valkey_days", result, valkey_days.table(result))
 
 
 @main.command("purges")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -21,6 +22,13 @@ from cache.reading import Fetched, State, made_of
 TAGS_PER_ENTRY_MAX = 16
 
 Fetch = Callable[[Entry | None], Awaitable[Fetched]]
+
+
+class FetchTimedOut(Exception):
+    """The fetch did not end within its deadline and nothing older may stand in."""
+
+    slug: ClassVar[str] = "datacenters-unavailable"
+    retry_after_s: float | None = 1.0
 
 
 class Ask(msgspec.Struct, frozen=True):

@@ -197,7 +197,12 @@ class BoundedValkey:
             replies = _meant((await self._asked((Question(names[0], ("MGET", *names)),)))[0])
         else:
             replies = await self._asked([Question(name, ("GET", name)) for name in names])
-        return [None if _of_another_type(reply) else _meant(reply) for reply in replies]
+        if not isinstance(replies, list) or len(replies) != len(names):
+            raise CacheUnavailable("an answer to another question")
+        found = [None if _of_another_type(reply) else _meant(reply) for reply in replies]
+        if not all(reply is None or type(reply) is bytes for reply in found):
+            raise CacheUnavailable("an answer to another question")
+        return found
 
     async def run(self, script: Script, names: Sequence[bytes], values: Sequence[Any]) -> Any:
         """What a script says of names in one slot, in one round trip where Valkey knows it. Raises `CacheUnavailable`."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from cache import asking
-from cache.asking import Ask, Fetch, Known
+from cache.asking import Ask, Fetch, FetchTimedOut, Known
 from cache.cache_key import CacheKey
 from cache.coalescing import SingleFlight
 from cache.entries import NOWHERE, Entry, Position
@@ -37,15 +37,10 @@ FETCH_MAX_S = 4.5
 WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
 WAITERS_MAX = 4096
+# How long tier 2 may take to be worth asking again within one read.
+PROMPT_MAX_S = 0.03
 # Fetches ahead at once; nobody waits for them.
 AHEAD_MAX = 16
-
-
-class FetchTimedOut(Exception):
-    """The fetch did not end within its deadline and nothing older may stand in."""
-
-    slug: ClassVar[str] = "datacenters-unavailable"
-    retry_after_s: float | None = 1.0
 
 
 class Cache:
@@ -209,13 +204,16 @@ class Cache:
 
     async def _resolve(self, ask: Ask, *, behind: bool = False, after: float = -math.inf) -> Reading:
         """`behind`: nobody waits. What was stored at `after` or before will not do."""
-        looked_at = self._clock()
+        looked_at, began = self._clock(), asyncio.get_running_loop().time()
         known = await self._look(ask)
         if (found := self._shown(ask, known, looked_at, fresh_only=behind, after=after)) is not None:
             return found
-        lease, ends_at = Lease(), asyncio.get_running_loop().time() + self._fetch_max_s
+        now = asyncio.get_running_loop().time()
+        lease, ends_at = Lease(), now + self._fetch_max_s
+        # Who is slow to say what he has is not asked for a turn and for what he has by then as well.
+        prompt = known.answered and now - began <= PROMPT_MAX_S
         try:
-            if self._shared is not None and known.answered and ask.not_before == NOWHERE:
+            if self._shared is not None and prompt and ask.not_before == NOWHERE:
                 lease = await self._turn(self._shared, ask, ends_at)
                 looked_at = self._clock()
                 known = await self._look(ask)  # somebody's turn may have ended just now

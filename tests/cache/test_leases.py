@@ -11,13 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from cache import leases, shared
+from cache.asking import FetchTimedOut
 from cache.bounded_valkey import CacheUnavailable
 from cache.cache_key import sealed_name
 from cache.coalescing import Overloaded
 from cache.leases import LEASE_S, Heard, Leases, TurnFailed
 from cache.policy import M
 from cache.reading import Reading, State
-from cache.store import FetchTimedOut
 from cache.valkey import Found, Put, ValkeyTier
 from sandbox.valkey import ValkeyServer
 from tests.cache.building import KEY, KEYS, TAG, Away, Datacenter, NotFound, World

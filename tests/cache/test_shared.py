@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from cache import shared as shared_module
+from cache import store
 from cache.bounded_valkey import OPERATION_MAX_S
 from cache.cache_key import CacheKey, resource
 from cache.entries import Entry
@@ -21,6 +22,7 @@ from cache.reading import Event, State
 from cache.sealing import Sealer
 from cache.shared import SharedTier
 from cache.valkey import ValkeyTier
+from sandbox import ports
 from sandbox.valkey import ValkeyServer
 from tests.cache.building import KEY, KEYS, PUPIL, TAG, Datacenter, World, entry
 from tests.cache.conftest import MortalValkey, TierAt
@@ -333,3 +335,47 @@ async def test_a_valkey_full_of_garbage_costs_only_misses(tier: ValkeyTier, raw:
     origin.answer = msgspec.structs.replace(origin.answer, position=(1, 102))
     world.memory.clear()
     await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)
+
+
+NONSENSE = [
+    b":5\r\n",
+    b"*1\r\n:5\r\n",
+    b"*3\r\n:1\r\n:2\r\n:3\r\n",
+    b"*0\r\n",
+    b"+OK\r\n",
+    b"*-1\r\n",
+    b"$-1\r\n",
+    b"*3\r\n*0\r\n*0\r\n*0\r\n",
+]
+
+
+@pytest.mark.parametrize("reply", NONSENSE)
+async def test_a_valkey_that_answers_another_question_costs_only_misses(
+    tier_at: TierAt, reply: bytes
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(answer, ports.LOOPBACK, 0)
+    async with server:
+        tier = tier_at(f"redis://{ports.LOOPBACK}:{server.sockets[0].getsockname()[1]}/0")
+        world, origin = World(valkey=tier), Datacenter()
+        for number in range(5):
+            assert await read(world, origin, key_of(number)) is State.MISS
+        assert world.events[Event.HIT_TIER2] == 0
+        await world.cache.aclose()
+
+
+@pytest.mark.parametrize(("prompt_max_s", "turns"), [(60.0, True), (-1.0, False)])
+async def test_a_valkey_that_is_slow_to_say_what_it_holds_is_not_asked_for_a_turn(
+    tier: ValkeyTier, raw: Redis, monkeypatch: pytest.MonkeyPatch, prompt_max_s: float, turns: bool
+) -> None:
+    monkeypatch.setattr(store, "PROMPT_MAX_S", prompt_max_s)
+    world, origin = World(valkey=tier), Datacenter()
+    await raw.config_resetstat()
+    assert await read(world, origin, key_of(0)) is State.MISS
+    asked = await raw.info("commandstats")
+    assert ("cmdstat_get" in asked) == turns, "a turn is got and set"
+    assert origin.asked == 1

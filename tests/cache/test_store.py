@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from cache import policy, store
+from cache.asking import FetchTimedOut
 from cache.cache_key import CacheKey
 from cache.coalescing import Overloaded
 from cache.entries import NOWHERE, Entry, Position
@@ -18,7 +19,7 @@ from cache.generations import EVERYTHING, Generations
 from cache.memory import Held, MemoryTier
 from cache.policy import RELATIONS, M, N, Policy, S, X
 from cache.reading import Event, Fetched, Reading, State
-from cache.store import AHEAD_MAX, Cache, FetchTimedOut
+from cache.store import AHEAD_MAX, Cache
 from cache.valkey import ValkeyTier
 from sandbox.valkey import ValkeyServer
 from tests.cache.building import KEY, NOW, TAG, Away, Datacenter, NotFound, Switching, World
