@@ -17,7 +17,7 @@ import msgspec
 
 from sandbox import proc
 
-PACKAGES = ("granian", "litestar", "uvloop", "msgspec", "PyJWT", "redis", "throttled-py")
+PACKAGES = ("granian", "litestar", "uvloop", "msgspec", "PyJWT", "redis")
 # Which clock of a process counts what its threads have run. Source: clock_getcpuclockid(3), as glibc makes its id.
 _SCHEDULED = 2
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
-from redis.crc import key_slot
 
 from cache.connection import Address, Command, ConnectionLost, Login, LoginRefused, Refused
 
@@ -113,13 +112,17 @@ class Cluster:
     parted = True
 
     def __init__(self, seeds: Sequence[Address], login: Login) -> None:
+        # Imported where there is a cluster: redis-py takes megabytes of every worker.
+        from redis.crc import key_slot  # noqa: PLC0415
+
         self._seeds = tuple(seeds)
+        self._slot_of = key_slot
         self._slots: list[Address | None] = [None] * SLOTS
         self.login = login
 
     def address(self, name: bytes) -> Address | None:
         """The node that has the name's slot, where it is known."""
-        return self._slots[key_slot(name)]
+        return self._slots[self._slot_of(name)]
 
     async def find(self, inquire: Inquire) -> None:
         """Ask known nodes and seeds for all slots, and believe the first one that knows. Raises `ConnectionLost`."""
@@ -141,7 +144,7 @@ class Cluster:
             return None
         node = Address(host or there.host, int(port))
         if words[0] == "MOVED":
-            self._slots[key_slot(name)] = node
+            self._slots[self._slot_of(name)] = node
         return node
 
 

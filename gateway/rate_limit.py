@@ -5,14 +5,14 @@ Invariant: decided in this process without waiting; per worker, so the true boun
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import ClassVar
 
-from throttled import Throttled
-from throttled.constants import RateLimiterType
-from throttled.rate_limiter import per_sec
-from throttled.store import MemoryStore
-
 PRINCIPALS_MAX = 100_000
+# Less than any rate's interval; the sums of many intervals are not exact.
+_ROUNDING_S = 1e-9
 
 
 class RateLimited(Exception):
@@ -26,18 +26,26 @@ class RateLimited(Exception):
 
 
 class RateLimit:
-    """A GCRA bucket per principal in this process, at most PRINCIPALS_MAX of them (least recently used go)."""
+    """`burst` requests at once and `per_s` a second from then on, for each of the PRINCIPALS_MAX seen last.
 
-    def __init__(self, *, per_s: int, burst: int) -> None:
-        # The limiter itself: what `Throttled` does around it is for keys and waits that we do not have.
-        self._limiter = Throttled(
-            using=RateLimiterType.GCRA.value,
-            quota=per_sec(per_s, burst=burst),
-            store=MemoryStore(options={"MAX_SIZE": PRINCIPALS_MAX}),
-        ).limiter
+    Source: the generic cell rate algorithm by virtual scheduling, ITU-T I.371 annex A.
+    """
+
+    def __init__(self, *, per_s: int, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = 1 / per_s
+        self._ahead_max_s = burst / per_s + _ROUNDING_S
+        self._monotonic = monotonic
+        # When each would be through with all his requests so far, had he sent them evenly.
+        self._through_at: OrderedDict[str, float] = OrderedDict()
 
     def admit(self, subject: str) -> None:
-        """Count one request of `subject`. Raises: RateLimited."""
-        verdict = self._limiter.limit(subject)
-        if verdict.limited:
-            raise RateLimited(max(1.0, verdict.state.retry_after))
+        """Count one request of `subject`. Raises: RateLimited, and then it is not counted."""
+        now = self._monotonic()
+        through_at = max(now, self._through_at.get(subject, now)) + self._interval_s
+        early_s = through_at - now - self._ahead_max_s
+        if early_s > 0:
+            raise RateLimited(max(1.0, early_s))
+        self._through_at[subject] = through_at
+        self._through_at.move_to_end(subject)
+        if len(self._through_at) > PRINCIPALS_MAX:
+            self._through_at.popitem(last=False)
