@@ -6,7 +6,6 @@ Invariant: nothing is allowed here that `freshness` distrusts; a stale entry is 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
@@ -62,11 +61,9 @@ def made(
     )
 
 
-def ahead_at(fresh_until_s: float, policy: Policy) -> float:
-    """From when on a reader has the answer fetched anew; entries that were filled together part here."""
-    if policy.ahead_s == 0:
-        return math.inf
-    return fresh_until_s - policy.ahead_s * random.uniform(0.5, 1.0)  # noqa: S311 - nobody's secret
+def ahead_at(fresh_until_s: float, policy: Policy, lot: float) -> float:
+    """From when on a reader has the answer fetched anew; by `lot` (0 to 1) entries that were filled together part here."""
+    return fresh_until_s - policy.ahead_s * (1 + lot) / 2 if policy.ahead_s else math.inf
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -365,13 +366,14 @@ class Cache:
         ):  # looked at again: what the edge prepared still holds
             present.from_s, present.until_s, present.fresh_until_s = from_s, until_s, fresh_until_s
             return
+        lot = random.random()  # noqa: S311 - nobody's secret
         held = Held(
             entry,
             key=ask.text,
             from_s=from_s,
             until_s=until_s,
             fresh_until_s=fresh_until_s,
-            ahead_at=asking.ahead_at(fresh_until_s, ask.policy),
+            ahead_at=asking.ahead_at(fresh_until_s, ask.policy, lot),
             shared=ask.policy.shared,
         )
         replace = present is not None and not self._defends(present.entry, ask.policy, now)
