@@ -15,6 +15,17 @@ OTHER_CLASS = "classbbbbbbbbbbb"
 SCHOOL = "01234A"
 MATH = "MATH"
 
+# A value for every path parameter.
+FILLED = {
+    "pupil_id": PUPIL,
+    "class_id": CLASS,
+    "subject": MATH,
+    "session": "1",
+    "date": "2026-11-18",
+    "slot": "0830",
+    "id": "s2b7c4d5e6f3g2h7",
+}
+
 ROLES = {
     PUPIL: Role.STUDENT,
     CLASSMATE: Role.STUDENT,

@@ -11,10 +11,9 @@ from gateway.hot_routes import HotRoutes
 from routes.endpoint import Endpoint
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.people import (
-    CLASS,
     CLASSMATE,
     FACTS,
-    MATH,
+    FILLED,
     OTHER_CLASS,
     OTHER_PARENT,
     PARENT,
@@ -26,15 +25,6 @@ from tests.gateway.people import (
 from tests.gateway.world import World
 
 CLOSED = [endpoint for endpoint in endpoints() if endpoint.rule is not Rule.OPEN]
-FILLED = {
-    "pupil_id": PUPIL,
-    "class_id": CLASS,
-    "subject": MATH,
-    "session": "1",
-    "date": "2026-11-18",
-    "slot": "0830",
-    "id": "s2b7c4d5e6f3g2h7",
-}
 
 
 @pytest.fixture(params=["before the router", "behind the router"], autouse=True)

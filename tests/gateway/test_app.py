@@ -19,7 +19,7 @@ from gateway.edge import Edge
 from routes.endpoint import Endpoint
 from sandbox.valkey import ValkeyServer
 from tests.gateway.conftest import MakeWorld
-from tests.gateway.people import CLASS, MATH, PARENT, PUPIL, ROLES
+from tests.gateway.people import FILLED, PARENT, PUPIL, ROLES
 from tests.gateway.world import (
     NOWHERE,
     SITES,
@@ -107,15 +107,6 @@ async def test_a_valkey_that_is_away_is_missed_by_nobody(make_world: MakeWorld) 
         assert (answer.status_code, answer.headers["cache-status"]) == (200, expected)
 
 
-FILLED = {
-    "pupil_id": PUPIL,
-    "class_id": CLASS,
-    "subject": MATH,
-    "session": "1",
-    "date": "2026-11-18",
-    "slot": "0830",
-    "id": "s2b7c4d5e6f3g2h7",
-}
 HEADER_NAMES = [
     b"accept-language",
     b"authorization",
