@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Litestar, Request, Response, get, post, put
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from datacenters.assertion import ActingRole, Sender, issuer
 from datacenters.sender_keys import read_private_key, read_public_keys
@@ -215,20 +216,23 @@ class Datacenter:
         )
 
     async def _look_after_commit(self, deadline: float) -> Standing:
-        """Where the log stands at or beyond a commit: whoever has replayed that far has the write.
+        """Where the log stands beyond a commit: whoever reads there has the write, whoever read before it stood below.
 
         Raises: Refused (`outcome-unknown`): it is done, but nobody could say yet from where on it is safe.
         """
         try:
             async with asyncio.timeout_at(deadline), self._records.reading() as connection:
-                return await self._look(connection)
+                return self._noted(await self._observer.look_beyond(connection))
         except (Refused, TimeoutError) as error:
             raise Refused("outcome-unknown") from error
 
-    async def _look(self, connection: Any) -> Standing:
-        self._seen = await self._observer.look(connection)
-        self._highest.learn(self._seen.epoch)
-        return self._seen
+    async def _look(self, connection: AsyncConnection) -> Standing:
+        return self._noted(await self._observer.look(connection))
+
+    def _noted(self, standing: Standing) -> Standing:
+        self._seen = standing
+        self._highest.learn(standing.epoch)
+        return standing
 
     def _headers(self) -> dict[str, str]:
         return answers.standing_headers(epoch=self._highest.value, standing=self._seen)

@@ -45,6 +45,9 @@ SELECT r.recovering,
 FROM (SELECT pg_is_in_recovery() AS recovering) AS r LEFT JOIN fence AS f ON f.id = 1
 """)
 
+# A transactional message is logged with a commit of its own, which AUTOCOMMIT flushes before it returns.
+_MARK = text("SELECT pg_logical_emit_message(true, 'massar-position', '')")
+
 
 class Standing(msgspec.Struct, frozen=True):
     """One look at PostgreSQL. Ages are in seconds and None where they mean nothing."""
@@ -111,6 +114,15 @@ class Observer:
             lag_s=lag_s,
             data_age_s=data_age_s,
         )
+
+    async def look_beyond(self, connection: AsyncConnection) -> Standing:
+        """The standing at a position that no read told before what is visible now was visible; two round trips.
+
+        A commit is in the log before any snapshot shows it: a read in between tells the same position as a look
+        right after it, without what was committed. One more record in the log sets the two apart.
+        """
+        await connection.execute(_MARK)
+        return await self.look(connection)
 
     def _receipt_age(self, seen: float | None) -> float | None:
         now = self._monotonic()

@@ -28,8 +28,11 @@ async def test_a_killed_worker_is_replaced_and_service_goes_on(worn: Broken) -> 
     async with lines(site) as before:
         for line in before:
             assert (await line.get(path, token)).status_code == 200
-        assert proc.send(min(family, key=lambda who: who.pid), signal.SIGKILL)
+        killed = min(family, key=lambda who: who.pid)
+        assert proc.send(killed, signal.SIGKILL)
         at = time.monotonic()
+        # Until the kernel has closed its listening socket, new connections still queue there and end with it.
+        await eventually(lambda: killed not in _there(killed.pid), within_s=5, what="nothing is left of it")
         left = await _left(before, path, token)
         waits_s: list[float] = []
 
@@ -57,6 +60,12 @@ def _workers(worn: Broken, gateway: str) -> set[proc.Identity]:
     family = proc.descendants([server(worn.country.table(), gateway)])
     parts = {who.pid for who in family if {"gateway-part", "workers"} <= set(proc.command(who))}
     return {who for who in family if who.pid in parts and _parent(who) in parts}
+
+
+def _there(pid: int) -> set[proc.Identity]:
+    """What has this process id, not yet waited for by its parent included: a zombie's threads may still end."""
+    found = proc.look(pid)
+    return {proc.Identity(found.pid, found.started_ticks)} if found is not None else set()
 
 
 def _parent(who: proc.Identity) -> int:

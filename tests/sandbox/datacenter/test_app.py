@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -21,9 +22,14 @@ from sandbox.datacenter.app import create_datacenter
 from sandbox.datacenter.problems import Refused
 from sandbox.datacenter.settings import Secret, Settings
 from sandbox.datacenter.standing import Observer, Standing
+from sandbox.postgres import PostgresServer
 from tests.conformance import seed
 from tests.conformance.ground import EPOCH, HEARD, SITE
 from tests.sandbox.datacenter.conftest import Told
+from tests.waiting import eventually
+
+RELOAD = "SELECT pg_reload_conf()"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 Assign = Callable[[], Coroutine[Any, Any, httpx.Response]]
 Instead = Callable[[], Awaitable[None]]
@@ -316,3 +322,50 @@ async def test_a_read_says_the_position_from_before_its_own_snapshot_whatever_is
         answer = await gateway.ask("GET", "/v1/calendar?view=public")
     assert answer.status_code == (200 if found else 404)
     assert parse(answer.headers["massar-position"]) < parse(written_at[0])
+
+
+@asynccontextmanager
+async def logged_but_not_shown(server: PostgresServer) -> AsyncIterator[None]:
+    """Commits are logged and wait inside for a standby, which is nobody: no snapshot shows them until this ends."""
+    await server.execute("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", RELOAD)
+    committing = asyncio.create_task(
+        commit_for_ever(server)
+    )  # the setting holds some moment after the reload
+    try:
+        await commits_waiting(server, 1)
+        yield
+    finally:
+        committing.cancel()
+        await server.execute("postgres", "ALTER SYSTEM RESET synchronous_standby_names", RELOAD)
+        await asyncio.wait([committing])
+
+
+async def commit_for_ever(server: PostgresServer) -> None:
+    while True:
+        await server.execute("postgres", "SELECT pg_logical_emit_message(true, 'tests', '')")
+
+
+async def commits_waiting(server: PostgresServer, count: int) -> None:
+    connection = await asyncpg.connect(server.admin_dsn, ssl=False)
+
+    async def waiting() -> bool:
+        return bool(await connection.fetchval(WAITING) >= count)
+
+    await eventually(waiting, within_s=10, what=f"{count} commits wait")
+    await connection.close()
+
+
+async def test_a_read_that_does_not_show_a_write_has_said_less_than_its_position(
+    settings: Settings, told: Told, engine: AsyncEngine, postgres_server: PostgresServer
+) -> None:
+    target = f"/v1/classes/{seed.CLASS}/homework"
+    async with served(settings, told) as gateway, written(gateway, engine, "logged") as (assign,):
+        async with logged_but_not_shown(postgres_server):
+            writing = asyncio.create_task(assign())
+            await commits_waiting(postgres_server, 2)
+            before = await gateway.ask("GET", f"{target}?view=class&from=2026-11-01")
+        answer = await writing
+        after = await gateway.ask("GET", f"{target}?view=class&from=2026-11-01")
+    said, position, shown = (parse(one.headers["massar-position"]) for one in (before, answer, after))
+    assert ("logged" in before.text, "logged" in after.text) == (False, True)
+    assert said < position <= shown
