@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import failover_figures, journal_price, purges, valkey_days, valkey_reads, warm_read
+from bench import entries, failover_figures, journal_price, purges, valkey_days, valkey_reads, warm_read
 from bench.client import Unexpected
 from bench.figures import SAMPLES_MIN
 from bench.peers import plot
@@ -84,6 +84,13 @@ def valkey_days_command() -> None:
     """What a reader waits while Valkey is killed, hung, full, slow, locked, or talks garbage."""
     result = _measured(valkey_days.run())
     _keep("valkey_days", result, valkey_days.table(result))
+
+
+@main.command("entries")
+def entries_command() -> None:
+    """What a worker and an entry take, and look-ups and purges among few entries and among many."""
+    result = _measured(entries.run())
+    _keep("entries", result, entries.table(result))
 
 
 @main.command("purges")
