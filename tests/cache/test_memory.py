@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.coding import CODINGS
+from cache.coding import encode
 from cache.memory import HELD_OVERHEAD_BYTES, PERSONAL_SHARE, Held, MemoryTier, size_bytes
+from cache.reading import Fetched, made_of
 from gateway.prepared import prepare
-from tests.cache.building import NOW, entry
+from tests.cache.building import KEY, NOW, entry
 
 MAX_BYTES = 8 * (HELD_OVERHEAD_BYTES + 1500)
 
@@ -168,14 +169,22 @@ def test_the_bytes_counted_are_not_fewer_than_the_interpreter_uses(asked_for: st
         before, _ = tracemalloc.get_traced_memory()
         for number in range(2000):
             key = f"family:1:/v1/pupils/{number:016d}/grades?session=1&year=2026"
-            one = entry(
-                bytes(1400), stored_at=NOW + number, tags=("*", f"grades:{number}"), generations=(0, number)
+            body = msgspec.json.encode([f"{number} {at}" for at in range(200)])
+            fetched = Fetched(
+                body=body,
+                epoch=1,
+                position=(1, 1_000 + number),
+                last_modified=f"Tue, 17 Nov 2026 16:05:00 GMT {number}",
+                coded=encode(body) if coded else (),
             )
-            if coded:
-                codings = tuple((coding, bytes(350)) for coding in CODINGS)
-                one = msgspec.structs.replace(
-                    one, coded=codings, last_modified=f"Tue, 17 Nov 2026 16:05:00 GMT {number}"
-                )
+            one = made_of(
+                fetched,
+                key=KEY,
+                tags=("*", f"grades:{number}"),
+                generations=(0, number),
+                begun_at=NOW + number,
+                previous=None,
+            )
             kept = Held(one, key=key, from_s=NOW + number, until_s=NOW + number, fresh_until_s=NOW + number)
             for coding in CODINGS_ASKED_FOR[asked_for]:
                 prepare(kept, coding.encode())
