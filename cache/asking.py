@@ -13,8 +13,9 @@ import msgspec
 
 from cache.cache_key import CacheKey
 from cache.entries import NOWHERE, Entry, Position
-from cache.freshness import Epochs, Verdict, fresh_until, judge, may_survive
+from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, may_survive
 from cache.generations import EVERYTHING
+from cache.memory import Held
 from cache.policy import Policy, is_failure, nobody_answers
 from cache.reading import Fetched, State, made_of
 
@@ -61,9 +62,22 @@ def made(
     )
 
 
-def ahead_at(fresh_until_s: float, policy: Policy, lot: float) -> float:
-    """From when on a reader has the answer fetched anew; by `lot` (0 to 1) entries that were filled together part here."""
-    return fresh_until_s - policy.ahead_s * (1 + lot) / 2 if policy.ahead_s else math.inf
+def held(ask: Ask, entry: Entry, *, looked_at: float, now: float, lot: float) -> Held:
+    """The entry for tier 1; its window counts from when tier 2 was asked, before the fetch, not from the answer.
+
+    By `lot` (0 to 1) entries that were filled together part when they are fetched anew behind their readers.
+    """
+    policy, fresh_until_s = ask.policy, fresh_until(entry, ask.policy)
+    return Held(
+        entry,
+        key=ask.text,
+        from_s=now - CLOCK_SKEW_MAX_S,
+        until_s=min(fresh_until_s, looked_at + policy.tier1_s),
+        fresh_until_s=fresh_until_s,
+        ahead_at=fresh_until_s - policy.ahead_s * (1 + lot) / 2 if policy.ahead_s else math.inf,
+        shared=policy.shared,
+        decoded=policy.decoded,
+    )
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._full = False
         self._heard_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._excused = False
         self.lost = False
         self.on_lost: Callable[[bool], None] = lambda _waited: None
         """Told once when it is lost and was not closed here: whether anybody waited."""
@@ -150,7 +151,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's."""
-        self._heard_at = self._loop.time()
+        self._heard_at, self._excused = self._loop.time(), False
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _NOT_ENOUGH:
@@ -187,7 +188,9 @@ class Connection(asyncio.Protocol):
     def _read_first(self, due: float) -> None:
         """The loop may run timers before it reads what came."""
         now = self._loop.time()
-        if now - due > STALL_S:  # it was we who did nothing
+        if now - due > STALL_S and not self._excused:  # it was we who did nothing
+            # Once a silence: where every turn of the loop is long, one that says nothing must be found out all the same.
+            self._excused = True
             for asked in self._waiting:
                 asked.at = max(now, asked.at)
             self._look_at(now + self._silent_max_s)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ RENEWALS_MAX = 20
 # How long those who wait may hear that it failed, or that everybody has to ask for himself.
 OUTCOME_S = 0.25
 POLL_S, POLL_MAX_S = 0.005, 0.04
+RETRY_AFTER_MAX_S = 3_600.0
 # What is said of the worker that asked, not of what it asked for.
 OWN_SLUGS = frozenset({"overloaded"})
 _TAKEN, _OUTCOME = b"h", b"o"
@@ -72,7 +73,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     heard: Heard
     slug: str | None = None
-    retry_after_s: float | None = None
+    retry_after_s: Annotated[float, msgspec.Meta(ge=0, le=RETRY_AFTER_MAX_S)] | None = None
     datacenters_away: bool = False
 
 
@@ -171,7 +172,7 @@ class Leases:
             while True:
                 try:
                     present = await self._taken(name, own, waited=waited)
-                except (CacheUnavailable, msgspec.MsgspecError):
+                except (CacheUnavailable, msgspec.MsgspecError, UnicodeDecodeError):
                     return Lease(self, name, own)  # if it was taken all the same, it is ended
                 if present is None:
                     return Lease(self, name, own)
@@ -186,9 +187,11 @@ class Leases:
                 poll_s = min(POLL_MAX_S, poll_s * 1.5)
 
     async def _taken(self, name: bytes, own: Taken, *, waited: bool) -> Taken | Outcome | None:
-        """What is there; None when that is our own now. Raises `CacheUnavailable`, `MsgspecError`."""
+        """What is there; None when that is our own now. Raises `CacheUnavailable`, or what decoding does."""
         values: Sequence[Any] = [_TAKEN + _encode(own), _milliseconds(LEASE_S), int(waited)]
-        present: bytes = await self._valkey.run(_TAKE, [name], values)
+        present = await self._valkey.run(_TAKE, [name], values)
+        if type(present) is not bytes:
+            raise CacheUnavailable("an answer to another question")
         if not present:
             return None
         return (_decode_taken if present[:1] == _TAKEN else _decode_outcome)(present[1:])

@@ -30,6 +30,10 @@ NEW_SHARE = 4
 PERSONAL_SHARE = 4
 # Turns that an entry can earn: what was popular once does not stay for ever.
 USES_MAX = 3
+# Entries that are looked at to find one to evict; where all of them had earned another turn, who came last goes.
+LOOKED_AT_MAX = 64
+# What a decoded body takes beside its bytes, for each of them (records of people measure 3.3).
+DECODED_BYTES_PER_BYTE = 4
 
 
 class Held:
@@ -65,6 +69,7 @@ class Held:
         fresh_until_s: float,
         ahead_at: float = math.inf,
         shared: bool = False,
+        decoded: bool = False,
     ) -> None:
         self.entry = entry
         self.from_s = from_s
@@ -76,14 +81,18 @@ class Held:
         self.prepared: object | None = None
         self.shared = shared
         self.uses = 0
-        self.size_bytes = size_bytes(key, entry)
+        self.size_bytes = size_bytes(key, entry, decoded=decoded)
 
 
-def size_bytes(key: str, entry: Entry) -> int:
-    """What an entry costs in this process, body and surroundings, in bytes; never less than the truth."""
+def size_bytes(key: str, entry: Entry, *, decoded: bool = False) -> int:
+    """What an entry costs in this process, body and surroundings, in bytes; never less than the truth.
+
+    `decoded`: whoever reads it keeps it decoded in its slot.
+    """
     tags = sum([4 * len(tag) + TAG_OVERHEAD_BYTES for tag in entry.tags])
     coded = sum([len(body) + CODING_OVERHEAD_BYTES for _, body in entry.coded])
-    return HELD_OVERHEAD_BYTES + len(entry.body) + coded + 4 * len(key) + tags
+    body = len(entry.body) * (1 + (DECODED_BYTES_PER_BYTE if decoded else 0))
+    return HELD_OVERHEAD_BYTES + body + coded + 4 * len(key) + tags
 
 
 class _Queues:
@@ -111,7 +120,7 @@ class _Queues:
 
     def evict(self) -> str:
         """Let go of the entry that is missed least, and name it; there is one."""
-        while True:
+        for _ in range(LOOKED_AT_MAX):
             over = self._new_bytes * NEW_SHARE > self.bytes
             queue = self._new if self._new and (over or not self._used) else self._used
             key, held = queue.popitem(last=False)
@@ -121,6 +130,10 @@ class _Queues:
             held.uses = 0 if queue is self._new else held.uses - 1
             self._used[key] = held
             self._count(self._used, held.size_bytes)
+        queue = self._new or self._used
+        key, held = queue.popitem(last=queue is self._new)
+        self._count(queue, -held.size_bytes)
+        return key
 
     def _count(self, queue: OrderedDict[str, Held], more_bytes: int) -> None:
         self.bytes += more_bytes

@@ -36,7 +36,8 @@ class Policy(msgspec.Struct, frozen=True):
     may have been missed.
     `ahead_s`: at most so long before the end of freshness a reader's visit has the answer fetched anew behind him.
     `stale_while_revalidate_s`, `stale_if_error_s`: counted from the end of freshness. `survival_s`: from the fetch.
-    `shared`: the answer is about no single person. `stored` false: nothing is kept.
+    `shared`: the answer is about no single person. `decoded`: its readers keep it decoded beside its bytes. `stored` false:
+    nothing is kept.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Policy(msgspec.Struct, frozen=True):
     stale_if_error_s: float = 0.0
     survival_s: float = 0.0
     shared: bool = False
+    decoded: bool = False
     stored: bool = True
 
     @property
@@ -92,7 +94,7 @@ CLASSES = {policy.name: policy for policy in (N, S, M, D, R, X)}
 
 # Who may see which child. Wrong is worse than absent, so an error never prolongs it, and nothing stale is shown while it
 # is fetched: who is there all the time has it fetched before.
-RELATIONS = Policy(name="relations", fresh_s=MINUTE_S, ahead_s=15.0, survival_s=4 * HOUR_S)
+RELATIONS = Policy(name="relations", fresh_s=MINUTE_S, ahead_s=15.0, survival_s=4 * HOUR_S, decoded=True)
 
 
 def is_failure(error: BaseException) -> bool:

@@ -88,6 +88,14 @@ class SharedTier:
         except CacheUnavailable:
             self._event(Event.UNAVAILABLE)
 
+    async def generation(self, tag: str) -> int | None:
+        """What tier 2 knows of a tag; None when that is nothing, or it does not say."""
+        try:
+            return await self._valkey.generation(tag)
+        except CacheUnavailable:
+            self._event(Event.UNAVAILABLE)
+            return None
+
     async def note_heard(self, life_s: float) -> None:
         """Note that somebody of this site hears every purge; holds for `life_s` seconds."""
         try:

@@ -24,11 +24,12 @@ from cache.asking import Ask, Fetch, FetchTimedOut, Known
 from cache.cache_key import CacheKey
 from cache.coalescing import SingleFlight
 from cache.entries import NOWHERE, Entry, Position
-from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, newer
+from cache.freshness import Epochs, Verdict, judge, newer
 from cache.generations import EVERYTHING, Generations
 from cache.leases import Heard, Lease
 from cache.memory import Held, MemoryTier
 from cache.policy import Policy
+from cache.promptness import Waited
 from cache.reading import Event, Fetched, Reading, State, reading_of
 from cache.sealing import Sealer
 from cache.shared import Looked, SharedTier, shared_tier
@@ -39,7 +40,7 @@ WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
 WAITERS_MAX = 4096
 # How long tier 2 may take to be worth asking again within one read.
-PROMPT_MAX_S = 0.03
+PROMPT_MAX_S = 0.05
 # Fetches ahead at once; nobody waits for them.
 AHEAD_MAX = 16
 
@@ -113,7 +114,7 @@ class Cache:
             fetched = await self._fetched(ask, None, asyncio.get_running_loop().time() + self._fetch_max_s)
             return reading_of(asking.made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
         held = self.peek(text, now)
-        if held is not None and held.entry.position >= not_before:
+        if held is not None and held.entry.position >= not_before and held.entry.tags == ask.tags:
             self._event(Event.HIT_TIER1)
             return reading_of(held.entry, State.HIT, 1, now)
         # A reader who comes after a purge, or wants to see a write, must not be given what an earlier fill is
@@ -177,9 +178,14 @@ class Cache:
     async def catch_up(self, place: int) -> None:
         """Outdate all of tier 2 up to `place` unless somebody heard every purge until a moment ago.
 
-        For a process that starts: what was purged while nobody of this site listened would look fresh.
+        For a process that starts, before it counts any other place: what was purged while nobody of this site listened
+        would look fresh, and tier 2 may count in a later era than a process that has heard nothing yet.
         """
-        if self._shared is not None and not await self._shared.was_heard():
+        if self._shared is None:
+            return
+        if (known := await self._shared.generation(EVERYTHING)) is not None:
+            self._raise((EVERYTHING,), known)
+        if not await self._shared.was_heard():
             await self.purge((EVERYTHING,), place)
 
     def set_epoch(self, epoch: int, switch_position: Position | None) -> None:
@@ -205,14 +211,13 @@ class Cache:
 
     async def _resolve(self, ask: Ask, *, behind: bool = False, after: float = -math.inf) -> Reading:
         """`behind`: nobody waits. What was stored at `after` or before will not do."""
-        looked_at, began = self._clock(), asyncio.get_running_loop().time()
+        looked_at, waited = self._clock(), Waited(PROMPT_MAX_S)
         known = await self._look(ask)
         if (found := self._shown(ask, known, looked_at, fresh_only=behind, after=after)) is not None:
             return found
-        now = asyncio.get_running_loop().time()
-        lease, ends_at = Lease(), now + self._fetch_max_s
+        lease, ends_at = Lease(), asyncio.get_running_loop().time() + self._fetch_max_s
         # Who is slow to say what he has is not asked for a turn and for what he has by then as well.
-        prompt = known.answered and now - began <= PROMPT_MAX_S
+        prompt = not waited.long() and known.answered
         try:
             if self._shared is not None and prompt and ask.not_before == NOWHERE:
                 lease = await self._turn(self._shared, ask, ends_at)
@@ -356,26 +361,16 @@ class Cache:
         return held
 
     def _keep(self, ask: Ask, entry: Entry, looked_at: float, now: float) -> None:
-        """Keep in tier 1; its window counts from when tier 2 was asked, before the fetch, not from the answer."""
-        from_s = now - CLOCK_SKEW_MAX_S
-        fresh_until_s = fresh_until(entry, ask.policy)
-        until_s = min(fresh_until_s, looked_at + ask.policy.tier1_s)
+        held = asking.held(ask, entry, looked_at=looked_at, now=now, lot=random.random())  # noqa: S311 - nobody's secret
         present = self._memory.get(ask.text)
-        if (
-            present is not None and present.entry is entry
-        ):  # looked at again: what the edge prepared still holds
-            present.from_s, present.until_s, present.fresh_until_s = from_s, until_s, fresh_until_s
+        if present is not None and present.entry is entry:
+            # Looked at again: what the edge prepared still holds.
+            present.from_s, present.until_s, present.fresh_until_s = (
+                held.from_s,
+                held.until_s,
+                held.fresh_until_s,
+            )
             return
-        lot = random.random()  # noqa: S311 - nobody's secret
-        held = Held(
-            entry,
-            key=ask.text,
-            from_s=from_s,
-            until_s=until_s,
-            fresh_until_s=fresh_until_s,
-            ahead_at=asking.ahead_at(fresh_until_s, ask.policy, lot),
-            shared=ask.policy.shared,
-        )
         replace = present is not None and not self._defends(present.entry, ask.policy, now)
         if not self._memory.put(ask.text, held, replace=replace):
             self._event(Event.REFUSED_OLDER)

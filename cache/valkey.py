@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
+import math
 from collections.abc import Callable, Sequence
 from enum import Enum
 
@@ -140,25 +140,31 @@ class ValkeyTier:
 
         Raises `CacheUnavailable`.
         """
-        now = self._monotonic()
-        for tag in tags:
-            self._owed[tag] = max(value, self._owed.get(tag, 0))
+        now, told = self._monotonic(), dict.fromkeys(tags, value)
+        for tag in told:
             known, _ = self._recent.pop(tag, (0, 0.0))
             self._recent[tag] = (max(value, known), now)
-        if len(self._owed) > OWED_MAX:
-            self._owed = {EVERYTHING: max(self._owed.values())}
         self._forget_old(now)
-        await self._pay()
+        try:
+            await self._tell(told)
+        except BaseException:
+            self._owe(told)
+            raise
+
+    async def generation(self, tag: str) -> int | None:
+        """The generation of a tag, None where it is unknown. Raises `CacheUnavailable`."""
+        return _generation((await self._valkey.values([self._generation_name(tag)]))[0])
 
     async def note_heard(self, life_s: float) -> None:
-        """Note for `life_s` seconds that somebody here hears every purge. Raises `CacheUnavailable`."""
+        """Note for `life_s` seconds that somebody here hears every purge, and has told of it. Raises `CacheUnavailable`."""
+        await self._pay()
         name = self._heard_name()
         await self._valkey.ask(Question(name, ("SET", name, b"1", "PX", _milliseconds(life_s))))
 
     async def was_heard(self) -> bool:
         """Whether somebody here heard every purge until a moment ago. Raises `CacheUnavailable`."""
         name = self._heard_name()
-        return bool(await self._valkey.ask(Question(name, ("EXISTS", name))))
+        return bool(await self._valkey.ask(Question(name, ("EXISTS", name))) == 1)
 
     def _heard_name(self) -> bytes:
         return sealed_name(self._secret, "heard", "")
@@ -175,7 +181,7 @@ class ValkeyTier:
             # Who answers now may be a replica that had not heard all of it yet, or one that was put back.
             self._connections = self._valkey.connections
             self._forget_old(self._monotonic())
-            self._owed = {**{tag: value for tag, (value, _) in self._recent.items()}, **self._owed}
+            self._owe({tag: value for tag, (value, _) in self._recent.items()})
         if not self._owed:
             return
         if self._paying is None:
@@ -184,16 +190,25 @@ class ValkeyTier:
         await asyncio.shield(self._paying)
 
     async def _paid(self) -> None:
-        """Tell Valkey what it has not heard yet; whoever comes meanwhile waits for the same."""
+        """Tell Valkey what it has missed until now; whoever comes meanwhile waits for the same and no longer."""
+        owed = list(self._owed.items())
+        for first in range(0, len(owed), PAID_AT_ONCE_MAX):
+            await self._tell(dict(owed[first : first + PAID_AT_ONCE_MAX]))
+
+    async def _tell(self, told: dict[str, int]) -> None:
         life_ms = _milliseconds(GENERATION_LIFE_S)
-        while self._owed:
-            paid = dict(itertools.islice(self._owed.items(), PAID_AT_ONCE_MAX))
-            await self._valkey.run_all(
-                _RAISE, [([self._generation_name(tag)], [value, life_ms]) for tag, value in paid.items()]
-            )
-            for tag, value in paid.items():
-                if self._owed.get(tag) == value:
-                    del self._owed[tag]
+        await self._valkey.run_all(
+            _RAISE, [([self._generation_name(tag)], [value, life_ms]) for tag, value in told.items()]
+        )
+        for tag, value in told.items():
+            if self._owed.get(tag, math.inf) <= value:
+                del self._owed[tag]
+
+    def _owe(self, missed: dict[str, int]) -> None:
+        for tag, value in missed.items():
+            self._owed[tag] = max(value, self._owed.get(tag, 0))
+        if len(self._owed) > OWED_MAX:
+            self._owed = {EVERYTHING: max(self._owed.values())}
 
     def _stopped_paying(self, task: asyncio.Task[None]) -> None:
         self._paying = None

@@ -7,7 +7,7 @@ missed purges outdates everything that was filled before it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -52,6 +52,7 @@ class Feeds:
         self._noting: asyncio.Task[None] | None = None
         self._listed = False
         self._purge_revision = 0
+        self._catching_up: asyncio.Task[None] | None = None
         self._denial_feed = PrefixFeed(
             etcd,
             etcd_keys.DENIALS,
@@ -129,7 +130,7 @@ class Feeds:
             self._run(self._cache.purge((EVERYTHING,), listed), always=True)
         elif not self._listed:
             self._cache.clear_memory()  # filled while nobody here listened
-            self._run(self._cache.catch_up(listed), always=True)
+            self._catching_up = self._run(self._cache.catch_up(listed), always=True)
         self._listed = True
         for item in items:
             self._put_purge(item)
@@ -142,7 +143,16 @@ class Feeds:
             _log.error("purge unreadable", revision=item.revision)
             return
         self._cache.purge_memory(purge.tags, item.revision)
-        self._run(self._cache.purge(purge.tags, item.revision))
+        if self._catching_up is None or self._catching_up.done():
+            self._run(self._cache.purge(purge.tags, item.revision))
+        else:
+            self._run(self._purge_after(self._catching_up, purge.tags, item.revision))
+
+    async def _purge_after(self, catching_up: asyncio.Task[None], tags: Sequence[str], place: int) -> None:
+        """Only then is it known in which era tier 2 counts places."""
+        await asyncio.wait([catching_up])
+        if place <= self._purge_revision:  # else etcd was put back meanwhile, which outdates everything
+            await self._cache.purge(tags, place)
 
     async def _note_heard(self) -> None:
         """Tell the workers that start later how recently somebody of this site heard every purge."""
@@ -151,15 +161,16 @@ class Feeds:
                 await self._cache.note_heard(HEARD_LIFE_S)
             await asyncio.sleep(HEARD_EVERY_S)
 
-    def _run(self, errand: Coroutine[Any, Any, None], *, always: bool = False) -> None:
+    def _run(self, errand: Coroutine[Any, Any, None], *, always: bool = False) -> asyncio.Task[None] | None:
         """`always`: a listing's own errand, of which there is one at a time."""
         if len(self._errands) >= ERRANDS_MAX and not always:
             # Tier 1 is purged already; tier 2 hears of it from another worker or ends by its freshness.
             errand.close()
-            return
+            return None
         task = asyncio.get_running_loop().create_task(errand)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+        return task
 
 
 def _until(value: bytes) -> float:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import ClassVar
 
 PRINCIPALS_MAX = 100_000
-# Less than any rate's interval; the sums of many intervals are not exact.
-_ROUNDING_S = 1e-9
+# Less than any rate's interval, and more than what sums of intervals lose beside the uptime of years.
+_ROUNDING_S = 1e-6
 
 
 class RateLimited(Exception):

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from litestar import Litestar, Request, Response, get, post, put
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from datacenters.assertion import ActingRole, Sender, issuer
@@ -223,7 +224,7 @@ class Datacenter:
         try:
             async with asyncio.timeout_at(deadline), self._records.reading() as connection:
                 return self._noted(await self._observer.look_beyond(connection))
-        except (Refused, TimeoutError) as error:
+        except (Refused, TimeoutError, DBAPIError) as error:
             raise Refused("outcome-unknown") from error
 
     async def _look(self, connection: AsyncConnection) -> Standing:

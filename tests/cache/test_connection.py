@@ -13,7 +13,17 @@ import pytest
 from redis.asyncio import Redis
 
 from cache import connection
-from cache.connection import Address, Busy, Connection, ConnectionLost, Login, LoginRefused, Refused, dial
+from cache.connection import (
+    STALL_S,
+    Address,
+    Busy,
+    Connection,
+    ConnectionLost,
+    Login,
+    LoginRefused,
+    Refused,
+    dial,
+)
 from sandbox import ports
 from sandbox.valkey import ValkeyServer
 from tests.cache.conftest import MortalValkey
@@ -324,3 +334,19 @@ async def test_a_socket_in_the_file_system_is_an_address(
         one = await dial(Address(path=path), Login(), silent_max_s=LONG_S)
         opened.callback(one.close)
         assert await one.ask([("PING",)]) == [[b"PING"]]
+
+
+async def test_one_that_says_nothing_is_found_out_though_every_turn_of_the_loop_is_long(
+    relay: Relay, opened: AsyncExitStack
+) -> None:
+    one = await connected(relay.port, opened, silent_max_s=SHORT_S)
+    relay.passes = 0
+    waiting, given_up_at = one.ask([("ECHO", "a")]), time.monotonic() + LONG_S
+    while not waiting.done() and time.monotonic() < given_up_at:
+        stands_until = time.monotonic() + 2 * STALL_S
+        while time.monotonic() < stands_until:
+            pass
+        await asyncio.sleep(0)
+    assert one.lost
+    with pytest.raises(ConnectionLost, match="it says nothing"):
+        await waiting

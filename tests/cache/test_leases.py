@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from cache import leases, shared
 from cache.asking import FetchTimedOut
-from cache.bounded_valkey import CacheUnavailable
+from cache.bounded_valkey import BoundedValkey, CacheUnavailable
 from cache.cache_key import sealed_name
 from cache.coalescing import Overloaded
 from cache.leases import LEASE_S, Heard, Leases, TurnFailed
@@ -336,3 +338,31 @@ async def test_without_valkey_everybody_has_his_turn_at_once(
     assert (await worker.read(Datacenter())).state is State.MISS
     assert isinstance(worker.leases, Leases)
     await worker.world.cache.aclose()
+
+
+NONSENSE = [
+    5,
+    [],
+    None,
+    b"h",
+    b"h\xc1",
+    b"o\x80",
+    b"h" + msgspec.msgpack.encode({"token": "a", "heard": 5}),
+    b"?",
+]
+UNREADABLE = b"h\x82\xa5token\xa2\xff\xfe\xa5heard\x92\x90\x00"
+NEVER = b"o" + msgspec.msgpack.encode({"heard": [[], 0], "slug": "overloaded", "retry_after_s": math.nan})
+
+
+@pytest.mark.parametrize("reply", [*NONSENSE, UNREADABLE, NEVER])
+async def test_whatever_a_confused_valkey_says_of_a_lease_the_reader_has_his_turn(
+    tier: ValkeyTier, monkeypatch: pytest.MonkeyPatch, reply: object
+) -> None:
+    async def said(*_: object) -> object:
+        return reply
+
+    with monkeypatch.context() as confused:
+        confused.setattr(BoundedValkey, "run", said)
+        lease = await tier.leases.turn(KEY, HEARD, within_s=5)
+        assert lease.held
+        await lease.done()

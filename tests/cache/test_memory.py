@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.coding import encode
-from cache.memory import HELD_OVERHEAD_BYTES, PERSONAL_SHARE, Held, MemoryTier, size_bytes
+from cache.memory import HELD_OVERHEAD_BYTES, LOOKED_AT_MAX, PERSONAL_SHARE, Held, MemoryTier, size_bytes
 from cache.reading import Fetched, made_of
 from gateway.prepared import prepare
 from tests.cache.building import KEY, NOW, entry
@@ -103,6 +103,21 @@ def test_a_crawl_of_a_million_keys_takes_no_used_entry_away() -> None:
         tier.put(key, Held(one, key=key, from_s=NOW, until_s=NOW, fresh_until_s=NOW))
     assert [key for key in known if tier.get(key) is None] == []
     assert len(tier) > 900
+
+
+def test_one_put_looks_at_so_many_though_everybody_here_is_wanted() -> None:
+    tier = MemoryTier(max_bytes=1_000 * held("a").size_bytes)
+    known = [str(number) for number in range(900)]
+    for key in known:
+        tier.put(key, held(key))
+        tier.get(key)
+    waiting = {key: kept.uses for key, kept in tier._held.items()}
+    for number in range(200):
+        tier.put(f"new {number}", held(f"new {number}"))
+        left = {key: kept.uses for key, kept in tier._held.items()}
+        assert sum(left.get(key) != uses for key, uses in waiting.items()) <= LOOKED_AT_MAX
+        waiting = left
+    assert tier.held_bytes <= 1_000 * held("a").size_bytes
 
 
 @pytest.mark.parametrize("used", [False, True])

@@ -17,6 +17,7 @@ from cache import store
 from cache.bounded_valkey import OPERATION_MAX_S
 from cache.cache_key import CacheKey, resource
 from cache.entries import Entry
+from cache.generations import EVERYTHING
 from cache.policy import M
 from cache.reading import Event, State
 from cache.sealing import Sealer
@@ -368,14 +369,42 @@ async def test_a_valkey_that_answers_another_question_costs_only_misses(
         await world.cache.aclose()
 
 
-@pytest.mark.parametrize(("prompt_max_s", "turns"), [(60.0, True), (-1.0, False)])
+@pytest.mark.parametrize("slow", [False, True])
 async def test_a_valkey_that_is_slow_to_say_what_it_holds_is_not_asked_for_a_turn(
-    tier: ValkeyTier, raw: Redis, monkeypatch: pytest.MonkeyPatch, prompt_max_s: float, turns: bool
+    tier: ValkeyTier, raw: Redis, monkeypatch: pytest.MonkeyPatch, slow: bool
 ) -> None:
-    monkeypatch.setattr(store, "PROMPT_MAX_S", prompt_max_s)
+    class Told:
+        def __init__(self, long_s: float) -> None:
+            assert long_s == store.PROMPT_MAX_S
+
+        def long(self) -> bool:
+            return slow
+
+    monkeypatch.setattr(store, "Waited", Told)
     world, origin = World(valkey=tier), Datacenter()
     await raw.config_resetstat()
     assert await read(world, origin, key_of(0)) is State.MISS
     asked = await raw.info("commandstats")
-    assert ("cmdstat_get" in asked) == turns, "a turn is got and set"
+    assert ("cmdstat_get" in asked) == (not slow), "a turn is got and set"
     assert origin.asked == 1
+
+
+@pytest.mark.parametrize("heard", [False, True])
+async def test_who_starts_after_etcd_was_put_back_counts_as_tier_2_does(
+    tier_at: TierAt, valkey_server: ValkeyServer, raw: Redis, heard: bool
+) -> None:
+    assert await raw.ping()
+    before, origin = World(valkey=tier_at(valkey_server.url)), Datacenter(b"old")
+    await before.cache.purge((EVERYTHING,), 900)
+    before.cache.begin_era()  # as its feed does then
+    await before.cache.purge((EVERYTHING,), None)
+    await read(before, origin)
+    if heard:
+        await before.cache.note_heard(30)
+    await before.cache.aclose()
+    origin.now(b"new", position=(1, 200))
+    started = World(valkey=tier_at(valkey_server.url))
+    await started.cache.catch_up(1_000)
+    await started.cache.purge((TAG,), 1_001)
+    assert await read(started, origin) is State.MISS
+    assert origin.asked == 2

@@ -7,6 +7,8 @@ import contextlib
 import signal
 import socket
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from cache.bounded_valkey import FAILURES_MAX, OPERATION_MAX_S, CacheUnavailable
+from cache.bounded_valkey import FAILURES_MAX, OPERATION_MAX_S, BoundedValkey, CacheUnavailable, Script
 from cache.cache_key import CacheKey, sealed_name
 from cache.entries import Entry, Position
 from cache.policy import D, M
@@ -365,3 +367,92 @@ async def answered(tier: ValkeyTier) -> Found | None:
         return await tier.get(KEY, TAGS)
     except CacheUnavailable:
         return None
+
+
+class Busy:
+    """What asks Valkey for scripts; tests make it wait, or fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate: asyncio.Event | None = None
+        self.away = False
+        self.asked: list[int] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        run_all = BoundedValkey.run_all
+
+        async def asked(valkey: BoundedValkey, script: Script, given: Sequence[Any]) -> list[Any]:
+            self.asked.append(len(given))
+            self.meanwhile()
+            if self.away:
+                raise CacheUnavailable("away")
+            if self.gate is not None:
+                await self.gate.wait()
+            return await run_all(valkey, script, given)
+
+        monkeypatch.setattr(BoundedValkey, "run_all", asked)
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Busy:
+    return Busy(monkeypatch)
+
+
+async def missed(tier: ValkeyTier, busy: Busy, tag: str, value: int) -> None:
+    """A purge that Valkey does not hear of."""
+    busy.away = True
+    with pytest.raises(CacheUnavailable):
+        await tier.raise_generations([tag], value)
+    busy.away = False
+    busy.asked.clear()
+
+
+async def test_readers_wait_for_no_purge_that_is_on_its_way(tier: ValkeyTier, busy: Busy) -> None:
+    busy.gate = asyncio.Event()
+    purging = asyncio.create_task(tier.raise_generations([TAG], 5))
+    await eventually(lambda: busy.asked, within_s=5)
+    async with asyncio.timeout(5):
+        assert (await tier.get(KEY, TAGS)).generations == (None, None)
+    assert not purging.done()
+    busy.gate.set()
+    await purging
+    assert (await tier.get(KEY, TAGS)).generations == (None, 5)
+
+
+async def test_readers_wait_for_what_was_missed_before_they_came_and_for_nothing_later(
+    tier: ValkeyTier, busy: Busy
+) -> None:
+    await missed(tier, busy, TAG, 5)
+    busy.meanwhile = lambda: tier._owe({f"tag {len(busy.asked)}": 6})
+    async with asyncio.timeout(5):
+        assert (await tier.get(KEY, TAGS)).generations == (None, 5)
+    assert busy.asked == [1]
+    await tier.get(KEY, TAGS)
+    assert len(busy.asked) == 2, "the next one tells of that"
+
+
+async def test_a_purge_is_told_by_who_was_told_of_it_however_many_come_meanwhile(
+    tier: ValkeyTier, busy: Busy
+) -> None:
+    busy.meanwhile = lambda: tier._owe({f"tag {len(busy.asked)}": 6})
+    async with asyncio.timeout(5):
+        await tier.raise_generations([TAG], 5)
+    assert busy.asked == [1]
+
+
+async def test_nobody_says_that_all_was_heard_before_he_told_what_valkey_missed(
+    tier: ValkeyTier, raw: Redis, busy: Busy
+) -> None:
+    await missed(tier, busy, TAG, 5)
+    await tier.note_heard(30)
+    assert await raw.get(generation_name(TAG)) == b"5"
+    assert await tier.was_heard()
+
+
+@pytest.mark.parametrize("reply", [b"OK", 5, [], [1], None, 0])
+async def test_only_a_yes_means_that_all_was_heard(
+    tier: ValkeyTier, monkeypatch: pytest.MonkeyPatch, reply: object
+) -> None:
+    async def said(*_: object) -> object:
+        return reply
+
+    monkeypatch.setattr(BoundedValkey, "ask", said)
+    assert not await tier.was_heard()

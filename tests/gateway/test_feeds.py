@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from sandbox.etcd import EtcdServer
 from tests.cache import building
 from tests.datacenters.listening import Proxy
 from tests.gateway.conftest import MakeWorld
-from tests.gateway.people import CLASS, CLASSMATE, PARENT, PUPIL
+from tests.gateway.people import CLASS, CLASSMATE, OTHER_CLASS, PARENT, PUPIL, SCHOOL
 from tests.gateway.world import SID, World, declare
 from tests.waiting import eventually
 
@@ -304,3 +305,50 @@ async def test_errands_to_tier_2_are_bounded(
     assert [cached.generations.current(f"grades:{number}") for number in range(1, 6)] == [
         cached.generations.at(revision) for revision in range(1, 6)
     ]
+
+
+async def test_tier_2_hears_of_purges_once_it_is_known_in_which_era_it_counts(
+    alone: tuple[Feeds, building.World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds, cached = alone
+    known, told = asyncio.Event(), list[int | None]()
+
+    async def catch_up(_place: int) -> None:
+        await known.wait()
+
+    async def purge(_tags: object, place: int | None) -> None:
+        told.append(place)
+
+    monkeypatch.setattr(cached.cache, "catch_up", catch_up)
+    monkeypatch.setattr(cached.cache, "purge", purge)
+
+    def purged(revision: int) -> KeyValue:
+        value = b'{"tags":["grades:x"],"epoch":1,"position":"1-1"}'
+        return KeyValue(key=f"{revision}", value=value, revision=revision)
+
+    feeds._purge_feed.listed_revision = 7
+    feeds._reset_purges((purged(6),))
+    feeds._put_purge(purged(8))
+    assert cached.generations.current("grades:x") == cached.generations.at(8), "here it counts at once"
+    await asyncio.sleep(0)
+    assert told == []
+    known.set()
+    await eventually(lambda: told == [6, 8], within_s=HEARD_WITHIN_S)
+    feeds._put_purge(purged(9))
+    await eventually(lambda: told == [6, 8, 9], within_s=HEARD_WITHIN_S)
+
+
+async def test_a_pupil_who_changed_class_is_not_shown_what_was_kept_for_the_other_one(
+    world: World, publisher: Publisher
+) -> None:
+    assert await cache_status(world) == MISS
+    moved = {PUPIL: {"relation": "self", "class_id": OTHER_CLASS, "school": SCHOOL}}
+    world.rabat.say(f"/v1/people/{PUPIL}/relations", subject=PUPIL, generation=2, pupils=moved, classes={})
+    await publisher.publish_purge((f"relations:{PUPIL}",), epoch=1, position="1-2000")
+    # Purges of his new class say nothing of what was kept under the old one's tag.
+    await becomes(2, lambda: _asked(world))
+
+
+async def _asked(world: World) -> int:
+    await world.get(GRADES, PUPIL)
+    return world.rabat.count("/grades")

@@ -80,3 +80,12 @@ def test_who_was_not_seen_for_longest_is_forgotten_first(monkeypatch: pytest.Mon
     assert len(limit._through_at) == 3
     assert not admitted(limit, "b")
     assert admitted(limit, "a"), "forgotten, and so begins anew"
+
+
+@pytest.mark.parametrize("uptime_s", [0.0, 86_400.1, 1_036_800.123, 31_536_000.3])
+@pytest.mark.parametrize(("per_s", "burst"), [(50, 200), (3, 7), (7, 1_000), (1, 1)])
+def test_a_burst_is_whole_however_long_the_machine_has_been_up(
+    uptime_s: float, per_s: int, burst: int
+) -> None:
+    limit = RateLimit(per_s=per_s, burst=burst, monotonic=Clock(uptime_s))
+    assert [admitted(limit) for _ in range(burst + 1)] == [True] * burst + [False]

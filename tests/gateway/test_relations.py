@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from typing import NoReturn
 
 import msgspec
 import pytest
 
+from auth.principal import Facts, PupilFact, Relation
+from cache import asking, policy
+from cache.cache_key import CacheKey
+from cache.memory import MemoryTier
 from tests.auth.people import START
+from tests.cache.building import entry
 from tests.gateway.origin import Canned, refusal
 from tests.gateway.people import FACTS, OTHER_PARENT, PARENT, PUPIL
 from tests.gateway.world import World
@@ -159,3 +166,37 @@ async def test_facts_are_asked_for_in_nobodys_name(world: World) -> None:
     asked = next(seen for seen in world.rabat.seen if "/relations" in seen.target)
     assert asked.target == f"{RELATIONS}?view=gateway"
     assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("pupils", [1, 40, 400])
+def test_what_decoded_facts_take_is_counted(pupils: int) -> None:
+    facts = Facts("teacheraaaaaaaaa", 1, {
+        f"pupil{number:011d}": PupilFact(relation=Relation.TAUGHT, class_id=f"class{number:011d}", school="schoolaaaaaaaaaa")
+        for number in range(pupils)
+    })  # fmt: skip
+    decode, tier, body = (
+        msgspec.json.Decoder(Facts).decode,
+        MemoryTier(max_bytes=1 << 30),
+        msgspec.json.encode(facts),
+    )
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(50):
+            key = f"gateway:1:people/{number}/relations"
+            own = entry(bytes(bytearray(body)), tags=("*", f"relations:{number}"))
+            ask = asking.ask(
+                CacheKey(f"people/{number}/relations", "gateway"), policy.RELATIONS, own.tags[1:], no_fetch
+            )
+            kept = asking.held(ask, own, looked_at=0.0, now=0.0, lot=0.5)
+            kept.prepared = decode(own.body)
+            tier.put(key, kept)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    print(f"\n{pupils} pupils: {(after - before) / 50:.0f} of {tier.held_bytes / 50:.0f} counted")
+    assert after - before <= tier.held_bytes
+
+
+async def no_fetch(_previous: object) -> NoReturn:
+    raise AssertionError("nothing is fetched")

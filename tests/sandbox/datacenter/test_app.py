@@ -369,3 +369,19 @@ async def test_a_read_that_does_not_show_a_write_has_said_less_than_its_position
     said, position, shown = (parse(one.headers["massar-position"]) for one in (before, answer, after))
     assert ("logged" in before.text, "logged" in after.text) == (False, True)
     assert said < position <= shown
+
+
+async def test_a_database_that_is_a_standby_again_after_the_commit_leaves_the_outcome_unknown(
+    settings: Settings, told: Told, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def recovering(_: object, connection: AsyncConnection) -> None:
+        await connection.execute(
+            text("DO $$ BEGIN RAISE 'cannot assign TransactionIds' USING ERRCODE = 'XX000'; END $$")
+        )
+
+    async with served(settings, told) as gateway, written(gateway, engine, "demoted") as (assign,):
+        with monkeypatch.context() as patched:
+            patched.setattr(Observer, "look_beyond", recovering)
+            answer = await assign()
+        assert (answer.status_code, answer.json()["slug"]) == (504, "outcome-unknown")
+        assert (await assign()).headers["massar-replayed"] == "1"
