@@ -102,12 +102,15 @@ class Origin:
                 gate = self.gate if seen.method == "GET" else self.write_gate or self.gate
                 if gate is not None:
                     await gate.wait()
-                writer.write(self._raw(seen))
-                await writer.drain()
+                await self._say(seen, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.transport.abort()
+
+    async def _say(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._raw(seen))
+        await writer.drain()
 
     def _raw(self, seen: Seen) -> bytes:
         reply = self._reply(seen)

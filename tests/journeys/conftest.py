@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -10,15 +11,21 @@ import pytest
 
 from sandbox.postgres import ACCOUNTS, RECORDS
 from tests.countries import RunningCountry
+from tests.gateway.people import PUPIL
 from tests.journeys.asking import Asker
 from tests.journeys.books import Book, Cell, find_book, find_cells
 from tests.journeys.breaking import Broken, breakable
 from tests.journeys.lines import Line, lines
 from tests.journeys.people import Mint, People, find_people
 from tests.journeys.telling import ToldDemo, told_demo
+from tests.journeys.wayward import Ground, Standing, ground_in, standing_gateway
 
 # Files that share a country of the package stand together at its end, so that it runs no longer than it is needed.
 SHARING = (
+    "test_wayward_origins",
+    "test_seal_rotation",
+    "test_wayward_clients",
+    "test_cache_attacks",  # these four: `ground`; the last two, and the first: `standing`
     "test_no_personal_data",
     "test_site_loss",  # these two: `told`
     "test_draining",
@@ -97,6 +104,41 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ToldDe
     """A demo that has lost Rabat and stays up at Marrakech, for those who look at what is left."""
     async with told_demo(tmp_path_factory.mktemp("demo")) as demo:
         yield demo
+
+
+@pytest.fixture(scope="package")
+async def ground(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> AsyncIterator[Ground]:
+    """An etcd and keys for gateways whose datacenters are servers of the test."""
+    async with ground_in(tmp_path_factory.mktemp("ground"), logs) as made:
+        yield made
+
+
+@pytest.fixture(scope="package")
+async def own_gateway(ground: Ground, logs: Path) -> AsyncIterator[Standing]:
+    """A gateway of one worker in processes of its own, which a package's tests share."""
+    async with standing_gateway(ground, logs) as made:
+        yield made
+
+
+@pytest.fixture
+async def standing(own_gateway: Standing) -> Standing:
+    """That gateway, its datacenters as new and asked again: what it holds stays, so ask it for what nobody has."""
+    own_gateway.heal()
+    await own_gateway.well_again("/v1/me", PUPIL)
+    own_gateway.heal()
+    return own_gateway
+
+
+@pytest.fixture(scope="session")
+def days() -> Iterator[str]:
+    """Days of the school year, each of which makes an entry that no test has asked for."""
+    return iter((date(2026, 9, 3) + timedelta(days=gone)).isoformat() for gone in range(300))
+
+
+@pytest.fixture
+def fresh_day(days: Iterator[str]) -> str:
+    """A day that nobody has asked about."""
+    return next(days)
 
 
 @pytest.fixture(scope="module")
