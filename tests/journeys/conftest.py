@@ -18,14 +18,14 @@ from tests.journeys.breaking import Broken, breakable
 from tests.journeys.lines import Line, lines
 from tests.journeys.people import Mint, People, find_people
 from tests.journeys.telling import ToldDemo, told_demo
-from tests.journeys.wayward import Ground, Standing, ground_in, standing_gateway
+from tests.journeys.wayward import AT_ONCE_MAX, Ground, Standing, ground_in, standing_gateway
 
 # Files that share a country of the package stand together at its end, so that it runs no longer than it is needed.
 SHARING = (
-    "test_wayward_origins",
     "test_seal_rotation",
+    "test_wayward_origins",
     "test_wayward_clients",
-    "test_cache_attacks",  # these four: `ground`; the last two, and the first: `standing`
+    "test_cache_attacks",  # these four: `ground`, and the last three the gateway that stands on it
     "test_no_personal_data",
     "test_site_loss",  # these two: `told`
     "test_draining",
@@ -115,8 +115,8 @@ async def ground(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> AsyncI
 
 @pytest.fixture(scope="package")
 async def own_gateway(ground: Ground, logs: Path) -> AsyncIterator[Standing]:
-    """A gateway of one worker in processes of its own, which a package's tests share."""
-    async with standing_gateway(ground, logs) as made:
+    """A gateway of one worker in processes of its own, which several files share; it does little at once."""
+    async with standing_gateway(ground, logs, in_flight_max=str(AT_ONCE_MAX)) as made:
         yield made
 
 

@@ -29,6 +29,8 @@ from tests.waiting import eventually
 READY_WITHIN_S = 60.0
 # Far more than any answer may take by the design, for a machine that stalls; far less than for ever.
 ANSWER_WAIT_S = 20.0
+# How many requests the standing gateway works on at once: few, so that who takes a place and keeps it is noticed.
+AT_ONCE_MAX = 16
 
 Script = Callable[[Seen, asyncio.StreamWriter], Awaitable[None]]
 
