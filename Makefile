@@ -9,7 +9,7 @@ SEED ?= 1
 RUNS ?= 3
 CHAOS ?=
 # What `make bench` measures: nothing is warm-read and journal; also valkey-reads, peers (which needs Debian's nginx-light,
-# haproxy and wrk), and as root site-loss and switchover.
+# haproxy, wrk and nghttp2-client), and as root site-loss and switchover. One scenario of peers: BENCH="peers --scenario h2".
 BENCH ?=
 BIN := .venv/bin
 STAMP := .venv/.installed

@@ -24,6 +24,8 @@ from gateway.scope import Message, Receive, Scope, Send
 from routes.endpoint import CachedRead, Source
 from routes.timetables import TIMETABLE
 
+# Of the sandbox's school year, and not the current one.
+CHANGING_WEEK = "2026-W48"
 FLOOR_BODY_VARIABLE = "BENCH_FLOOR_BODY_BYTES"
 _FLOOR_HEADERS = [
     (b"content-type", b"application/json"),
@@ -63,6 +65,13 @@ def never_twice() -> Any:
     return asgi.build()
 
 
+def one_week_changing() -> Any:
+    """The gateway for which the timetables of CHANGING_WEEK are keys of their own each time; every other read is as it is."""
+    number = itertools.count()
+    _key_timetables(lambda params: str(next(number)) if params["week"] == CHANGING_WEEK else None)
+    return asgi.build()
+
+
 def from_valkey() -> Any:
     """The gateway whose tier 1 keeps no timetable, each a pupil's own: those reads are hits of tier 2, hardly any shared."""
     keep = Cache._keep  # noqa: SLF001 - the one difference that is measured
@@ -76,14 +85,15 @@ def from_valkey() -> Any:
     return asgi.build()
 
 
-def _key_timetables(by: Callable[[Mapping[str, str]], str]) -> None:
+def _key_timetables(by: Callable[[Mapping[str, str]], str | None]) -> None:
+    """Let `by` tell one key of a timetable from another; None: as it is."""
     read = TIMETABLE.read
     assert isinstance(read, CachedRead)
     source_of = read.source
 
     def source(params: Mapping[str, str]) -> Source:
-        asked = source_of(params)
-        return asked._replace(resource=f"{asked.resource}/{by(params)}")
+        asked, apart = source_of(params), by(params)
+        return asked if apart is None else asked._replace(resource=f"{asked.resource}/{apart}")
 
     msgspec.structs.force_setattr(read, "source", source)
 

@@ -52,10 +52,12 @@ async def timetable(request: Request, pupil_id: str, claims: _Caller) -> Respons
     """A pupil's own timetable."""
     if claims["sub"] != pupil_id:
         raise HTTPException(404)
-    state, name = request.app.state, f"timetable:{pupil_id}"
-    body = await state.cache.get(name)
+    query = request.scope["query_string"].decode("ascii")
+    state, name = request.app.state, f"timetable:{pupil_id}:{query}"
+    # What has a query has changed since it was kept.
+    body = None if query else await state.cache.get(name)
     if body is None:
-        answer = await state.origin.get(request.url.path)
+        answer = await state.origin.get(f"{request.url.path}?{query}" if query else request.url.path)
         answer.raise_for_status()
         body = answer.content
         if answer.headers.get("cache-control") != "no-store":

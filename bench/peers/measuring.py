@@ -10,16 +10,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from bench import machine
 from bench.client import Unexpected
-from bench.peers import open_loop, peak, tools
+from bench.peers import http2, open_loop, peak, tools
 from bench.peers.people import Issuer, Pupil
-from bench.peers.probing import probe
 from bench.peers.scenarios import Lane, Scenario, requests
 from bench.peers.serving import Peer
 from sandbox import processes
@@ -31,7 +29,7 @@ RENEWED_AFTER_S = 300.0
 WARMING_S = 1
 WARMED_TIMES = 1.3
 # So few requests are asked one after the other before every block: together they are more misses than a datacenter takes.
-# More of them are seen when their tokens are new.
+# Of more, one of each pupil's is, and the rest are seen when their tokens are new.
 ALWAYS_WARMED_MAX = 2_000
 WARMED_MAX_S = 180
 
@@ -79,11 +77,12 @@ class Load:
         self._issuer = issuer
         self._pupils = pupils
         self._etags = etags
-        self._file = scratch / "requests"
+        self._scratch = scratch
         self._count = scenario.tokens * (seconds if scenario.fresh else 1)
         self._made_at = -RENEWED_AFTER_S
         self._tokens: list[tuple[Pupil, str]] = []
         self._sent: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
 
     def due(self) -> bool:
         """Whether new tokens are."""
@@ -92,7 +91,7 @@ class Load:
     def renew(self) -> None:
         """Make new tokens."""
         self._made_at = self._monotonic()
-        self._tokens = list(self._issuer.tokens(self._pupils, self._count))
+        self._tokens = self._scenario.asked(list(self._issuer.tokens(self._pupils, self._count)))
         self._sent = {}
 
     def next(self, lane: Lane) -> list[bytes]:
@@ -100,6 +99,11 @@ class Load:
         wanted = requests(lane, self._tokens, self._etags[lane.server])
         at = self._sent.get(lane.name, 0) % len(wanted)
         return wanted[at:] + wanted[:at]
+
+    def one_each(self, lane: Lane) -> list[bytes]:
+        """One request of every pupil who asks."""
+        found = {pupil.subject: (pupil, token) for pupil, token in self._tokens}
+        return requests(lane, found.values(), self._etags[lane.server])
 
     def sent(self, lane: Lane, count: int) -> None:
         """So many were. Raises: Unexpected where every token was to be a new one and some were not."""
@@ -109,7 +113,18 @@ class Load:
 
     def kept(self, wanted: Sequence[bytes]) -> Path:
         """The same as a file, until the next one."""
-        return peak.write(self._file, wanted)
+        return peak.write(self._scratch / "requests", wanted)
+
+    def people(self, lane: Lane, count: int) -> list[tuple[Pupil, str]]:
+        """Who asks next in a lane where only so many ask at once: those who have not for the longest time."""
+        at = self._asked.get(lane.name, 0)
+        self._asked[lane.name] = at + count
+        return [self._tokens[(at + number) % len(self._tokens)] for number in range(count)]
+
+    @property
+    def place(self) -> Path:
+        """A folder for what their senders write."""
+        return self._scratch / "senders"
 
 
 async def measure(
@@ -137,9 +152,10 @@ async def measure(
 
 async def _warm(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: bool) -> None:
     """Let a server see what comes next; with `every`, or where it is little, all of it at least once."""
-    wrk, wanted = tools.program("wrk"), load.next(lane)
-    if len(wanted) <= ALWAYS_WARMED_MAX:
-        await probe(peer.port, wanted)
+    wrk, wanted = tools.program("wrk"), list(dict.fromkeys(load.next(lane)))
+    await peer.probe(wanted if len(wanted) <= ALWAYS_WARMED_MAX else load.one_each(lane))
+    if peer.certificate is not None:
+        return  # a load over HTTP/2 begins by warming
     file = load.kept(wanted)
     first = await peak.peak(wrk, peer.port, file, connections=how.connections, seconds=WARMING_S)
     if every and len(wanted) > max(first.requests, ALWAYS_WARMED_MAX):
@@ -152,29 +168,12 @@ async def _warm(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: bo
 
 
 async def _block(lane: Lane, peer: Peer, load: Load, how: Measuring) -> Block:
-    used_s = _cpu_s(peer)
-    most = await peak.peak(
-        tools.program("wrk"),
-        peer.port,
-        load.kept(load.next(lane)),
-        connections=how.connections,
-        seconds=how.seconds,
-    )
-    busy = (_cpu_s(peer) - used_s) / most.seconds
-    load.sent(lane, most.requests)
-    per_s = most.requests / most.seconds
+    per_s, busy = await _most(lane, peer, load, how)
     half = per_s * LATENCY_SHARE
     # What a peer cannot do at the common rate it is asked at half of what it can.
     rate = min(how.rate, half)
-    offer = partial(
-        open_loop.offer, peer.port, status=lane.status, seconds=how.seconds, connections=how.connections
-    )
-    used_s = _cpu_s(peer)
-    offered = await offer(load.next(lane), rate=rate)
-    used_s = _cpu_s(peer) - used_s
-    load.sent(lane, offered.requests)
-    waits = await offer(load.next(lane), rate=half)
-    load.sent(lane, waits.requests)
+    offered, used_s = await _offered(lane, peer, load, how, rate=rate)
+    waits, _ = await _offered(lane, peer, load, how, rate=half)
     return Block(
         requests_per_s=per_s,
         busy=busy,
@@ -182,6 +181,51 @@ async def _block(lane: Lane, peer: Peer, load: Load, how: Measuring) -> Block:
         offered_per_s=rate,
         p50_ms=waits.p50_ms,
         p99_ms=waits.p99_ms,
+    )
+
+
+async def _most(lane: Lane, peer: Peer, load: Load, how: Measuring) -> tuple[float, float]:
+    """How many requests a second a server answers at most, and the share of its core that it used for them."""
+    if peer.certificate is not None:
+        driven = await _driven(lane, peer, load, how, rate=None)
+        return driven.requests / driven.seconds, driven.cpu_s / driven.seconds
+    wrk, wanted, used_s = tools.program("wrk"), load.kept(load.next(lane)), _cpu_s(peer)
+    done = await peak.peak(wrk, peer.port, wanted, connections=how.connections, seconds=how.seconds)
+    used_s = _cpu_s(peer) - used_s
+    load.sent(lane, done.requests)
+    return done.requests / done.seconds, used_s / done.seconds
+
+
+async def _offered(
+    lane: Lane, peer: Peer, load: Load, how: Measuring, *, rate: float
+) -> tuple[open_loop.Offered, float]:
+    """What became of so many requests a second, and the server's processor time in seconds."""
+    if peer.certificate is not None:
+        driven = await _driven(lane, peer, load, how, rate=rate)
+        return driven, driven.cpu_s
+    wanted, used_s = load.next(lane), _cpu_s(peer)
+    done = await open_loop.offer(
+        peer.port,
+        wanted,
+        status=lane.status,
+        rate=rate,
+        seconds=how.seconds,
+        connections=how.connections,
+    )
+    used_s = _cpu_s(peer) - used_s
+    load.sent(lane, done.requests)
+    return done, used_s
+
+
+async def _driven(lane: Lane, peer: Peer, load: Load, how: Measuring, *, rate: float | None) -> http2.Driven:
+    return await http2.drive(
+        tools.program("h2load"),
+        peer.port,
+        load.people(lane, max(1, how.connections // http2.CONNECTIONS_EACH)),
+        place=load.place,
+        rate=rate,
+        seconds=how.seconds,
+        cpu_s=lambda: _cpu_s(peer),
     )
 
 

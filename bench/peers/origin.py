@@ -1,6 +1,6 @@
 """What stands behind the peers: ready answers from memory, after a wait where one is asked for.
 
-`python -m bench.peers.origin PORT ANSWERS [DELAY_MS]`; ANSWERS is a JSON object of paths and bodies. With a delay nothing
+`python -m bench.peers.origin PORT ANSWERS [DELAY_MS]`; ANSWERS is a JSON object of targets and bodies. With a delay nothing
 may be stored. It shares the load's core, so it does as little as an HTTP/1.1 server can.
 """
 
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
 
     def _asked(self, head: bytes) -> None:
         path = head[head.index(b" ") + 1 : head.index(b" HTTP/")]
-        found = self._answers.get(path.partition(b"?")[0])
+        found = self._answers.get(path)
         wanted = _MATCH.search(head)
         if found is None:
             said = _NOT_THERE

@@ -6,9 +6,13 @@ Invariant: what is compared has been seen to be the same bytes.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
+
+from bench.peers.certificate import HOST
 
 ANSWER_S = 10.0
 HEAD_BYTES_MAX = 64 * 1024
@@ -22,12 +26,15 @@ class Probed(msgspec.Struct, frozen=True):
     body: bytes
 
 
-async def probe(port: int, requests: Iterable[bytes]) -> list[Probed]:
-    """The answers to raw requests on one connection to loopback.
+async def probe(port: int, requests: Iterable[bytes], *, certificate: Path | None = None) -> list[Probed]:
+    """The answers to raw requests on one connection to loopback, over TLS to a server that shows `certificate`.
 
     Raises: OSError, TimeoutError, IncompleteReadError.
     """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=HEAD_BYTES_MAX)
+    tls = None if certificate is None else ssl.create_default_context(cafile=str(certificate))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, limit=HEAD_BYTES_MAX, ssl=tls, server_hostname=HOST if tls else None
+    )
     try:
         return [await _asked(reader, writer, request) for request in requests]
     finally:

@@ -18,12 +18,11 @@ import msgspec
 from bench import country, machine, variants
 from bench.client import Unexpected
 from bench.figures import Figure, interval, ratio_interval, row, shown
-from bench.peers import setups, tools
+from bench.peers import certificate, mixing, setups, tools
 from bench.peers.measuring import Block, Load, Measuring, measure
 from bench.peers.people import Asking, Issuer, Pupil, asking
-from bench.peers.probing import probe
-from bench.peers.scenarios import MASSAR, MASSAR_MISS, MASSAR_VALKEY, SCENARIOS, Scenario, raw
-from bench.peers.serving import Peer, agree, serving
+from bench.peers.scenarios import MASSAR, MASSAR_MISS, MASSAR_MIX, MASSAR_VALKEY, SCENARIOS, Scenario, raw
+from bench.peers.serving import OF_WHAT_CHANGED, Peer, agree, serving
 from bench.servers import THE_PRODUCT
 from bench.servers import serving as serving_product
 from sandbox import folder, ports, processes, valkey
@@ -66,7 +65,7 @@ async def run(names: Sequence[str], *, how: Measuring) -> Result:
 
     Raises: Missing, Unexpected, ProcessFailed.
     """
-    tools.need(("nginx", "haproxy", "wrk"), NEEDED_MODULES)
+    tools.need(tools.DEBIAN_PACKAGES, NEEDED_MODULES)
     versions = setups.versions()
     cores, here = machine.choose_cores(), machine.this_machine()
     wanted = [SCENARIOS[name] for name in names]
@@ -114,13 +113,18 @@ async def _world(
     servers = {lane.server for scenario in wanted for lane in scenario.lanes}
     peers = await _ours(stack, place, environment, servers, cores)
     everyone = [*who.usual, *who.large]
-    bodies = await _bodies(peers[MASSAR], issuer, everyone)
+    changing = [mixing.changing(pupil) for pupil in who.usual]
+    bodies = await _bodies(peers[MASSAR], issuer, [*everyone, *changing])
     _are_as_long_as_said(who, bodies)
-    ground = await _ground(stack, place, issuer, bodies)
+    ground = await _ground(stack, place, issuer, bodies, peers[MASSAR])
     peers |= await stack.enter_async_context(
         serving(ground, [name for name in setups.SETUPS if name in servers], cores.server)
     )
+    if setups.MASSAR_H2 in peers:
+        peers[setups.MASSAR_H2] = _both(peers[setups.MASSAR_H2], peers[MASSAR])
     etags = await agree(peers, issuer, everyone, bodies)
+    mixed = {lane.server for scenario in wanted if scenario.mixed for lane in scenario.lanes}
+    await agree({name: peers[name] for name in mixed}, issuer, changing, bodies, OF_WHAT_CHANGED)
     return _World(who, issuer, peers, etags)
 
 
@@ -137,13 +141,18 @@ async def _ours(
         **({MASSAR_VALKEY: _variant(variants.from_valkey)} if MASSAR_VALKEY in servers else {}),
     }
     started = await _product(stack, place, environment, commands, cores)
-    if MASSAR_MISS in servers:
+    for name, variant, delay_ms in (
+        (MASSAR_MISS, variants.never_twice, setups.ORIGIN_DELAY_MS),
+        (MASSAR_MIX, variants.one_week_changing, 0),
+    ):
+        if name not in servers:
+            continue
         sites = msgspec.json.decode(environment["MASSAR_SITES"])
         datacenter = urlsplit(sites[country.SITE]["datacenter_url"]).port
-        front = await _behind(stack, place, "bench.peers.front", str(datacenter), str(setups.ORIGIN_DELAY_MS))
+        front = await _behind(stack, place, "bench.peers.front", str(datacenter), str(delay_ms))
         sites[country.SITE]["datacenter_url"] = f"http://{ports.LOOPBACK}:{front}"
-        slow = {**environment, "MASSAR_SITES": msgspec.json.encode(sites).decode()}
-        started |= await _product(stack, place, slow, {MASSAR_MISS: _variant(variants.never_twice)}, cores)
+        fronted = {**environment, "MASSAR_SITES": msgspec.json.encode(sites).decode()}
+        started |= await _product(stack, place, fronted, {name: _variant(variant)}, cores)
     return started
 
 
@@ -163,9 +172,14 @@ def _variant(factory: Callable[[], object]) -> tuple[str, ...]:
     return ("-m", "bench.variants", factory.__name__)
 
 
+def _both(before: Peer, worker: Peer) -> Peer:
+    """Who is asked is the one before; what the worker behind uses is counted too."""
+    return msgspec.structs.replace(before, running=[*before.running, *worker.running])
+
+
 async def _bodies(ours: Peer, issuer: Issuer, who: Sequence[Pupil]) -> dict[str, bytes]:
     tokens = list(issuer.tokens(who, len(who)))
-    answers = await probe(ours.port, [raw(pupil.path, token) for pupil, token in tokens])
+    answers = await ours.probe([raw(pupil.path, token) for pupil, token in tokens])
     return {pupil.path: answer.body for (pupil, _), answer in zip(tokens, answers, strict=True)}
 
 
@@ -179,7 +193,7 @@ def _are_as_long_as_said(who: Asking, bodies: Mapping[str, bytes]) -> None:
 
 
 async def _ground(
-    stack: AsyncExitStack, place: Path, issuer: Issuer, bodies: Mapping[str, bytes]
+    stack: AsyncExitStack, place: Path, issuer: Issuer, bodies: Mapping[str, bytes], ours: Peer
 ) -> setups.Ground:
     """The peers' origins and Valkey, on the load's core."""
     answers = place / "answers.json"
@@ -195,6 +209,8 @@ async def _ground(
             stack, place, "bench.peers.origin", str(answers), str(setups.ORIGIN_DELAY_MS)
         ),
         valkey_url=server.url,
+        gateway_port=ours.port,
+        certificate=certificate.make(place / "certificate.pem"),
     )
 
 

@@ -11,13 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from bench.peers import setups
+from bench.peers import http2, mixing, setups
 from bench.peers.people import Pupil
 
-MASSAR, MASSAR_VALKEY, MASSAR_MISS = "massar", "massar-valkey", "massar-miss"
+MASSAR, MASSAR_VALKEY, MASSAR_MISS, MASSAR_MIX = "massar", "massar-valkey", "massar-miss", "massar-mix"
 MANY_TOKENS = 200_000
 # More than any server verifies in the three loads of a block, so that none of them sees a token twice.
 FRESH_TOKENS_PER_S = 20_000
+# Named in titles, so no option changes them.
+_H2_CONNECTIONS = 64
+_MISSES_AT_ONCE = 32
 _SHUFFLED_BY = 20_261_122
 
 
@@ -43,7 +46,7 @@ class Lane(msgspec.Struct, frozen=True):
 class Scenario(msgspec.Struct, frozen=True):
     """`tokens` tells how many; `fresh` that each round gets new ones, so many for each second of a load.
 
-    `connections` are open at once where it is given.
+    `connections` are open at once where it is given. `mixed`: the tokens are drawn by Zipf's law and some answers change.
     """
 
     name: str
@@ -53,6 +56,11 @@ class Scenario(msgspec.Struct, frozen=True):
     large: bool = False
     fresh: bool = False
     connections: int | None = None
+    mixed: bool = False
+
+    def asked(self, tokens: Sequence[tuple[Pupil, str]]) -> list[tuple[Pupil, str]]:
+        """Who asks for what, of those who have `tokens`."""
+        return mixing.mixed(tokens) if self.mixed else list(tokens)
 
 
 def _peer(server: str, aim: float | None = None, *, conditional: bool = False) -> Lane:
@@ -114,8 +122,8 @@ SCENARIOS = {
         ),
         Scenario(
             name="miss",
-            title=f"miss forwarded to an origin that takes {setups.ORIGIN_DELAY_MS} ms, 32 at once",
-            connections=32,
+            title=f"miss forwarded to an origin that takes {setups.ORIGIN_DELAY_MS} ms, {_MISSES_AT_ONCE} at once",
+            connections=_MISSES_AT_ONCE,
             lanes=(
                 Lane(MASSAR_MISS, "massar-gateway, filling both tiers"),
                 _peer(setups.ENVOY_SLOW, 0.4),
@@ -135,6 +143,38 @@ SCENARIOS = {
             title="warm read of 64 KB, 1,000 tokens of one class",
             large=True,
             lanes=(_OURS, *(lane for lane in _CACHING if lane.server in _MEMOS)),
+        ),
+        Scenario(
+            name="mix",
+            title=(
+                "95 % warm reads of 1.4 KB, 5 % whose answer has changed;"
+                f" 200,000 tokens by Zipf's law, 1,000 pupils, {_MISSES_AT_ONCE} at once"
+            ),
+            # A miss takes so much longer than a hit that hardly anything else is under way: as many as of misses alone.
+            connections=_MISSES_AT_ONCE,
+            tokens=MANY_TOKENS,
+            mixed=True,
+            lanes=(
+                Lane(MASSAR_MIX, "massar-gateway"),
+                _peer(setups.NGINX_MIX),
+                _peer(setups.ENVOY),
+                _peer(setups.HAPROXY_MIX),
+                _peer(setups.FASTAPI_MEMO),
+            ),
+        ),
+        Scenario(
+            name="h2",
+            title=(
+                "HTTP/2 over TLS: warm read of 1.4 KB, 1,000 pupils,"
+                f" {_H2_CONNECTIONS // http2.CONNECTIONS_EACH} at once with {http2.CONNECTIONS_EACH} connections each"
+            ),
+            connections=_H2_CONNECTIONS,
+            lanes=(
+                _peer(setups.MASSAR_H2),
+                _peer(setups.NGINX_H2),
+                _peer(setups.ENVOY_H2),
+                _peer(setups.HAPROXY_H2),
+            ),
         ),
     )
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench import variants
+from gateway import asgi
+from routes.endpoint import CachedRead, Source
+from routes.timetables import TIMETABLE
 
 
 async def test_the_floor_gives_two_ready_messages_of_the_wanted_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +37,46 @@ async def test_the_floor_leaves_the_lifespan_alone(monkeypatch: pytest.MonkeyPat
         raise AssertionError
 
     await variants.floor()({"type": "lifespan"}, None, send)
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, str]], Source]]:
+    """Where timetables come from, as a variant that the test builds has it; as it was behind the test."""
+    monkeypatch.setattr(asgi, "build", lambda: None)
+    read = TIMETABLE.read
+    assert isinstance(read, CachedRead)
+    as_it_was = read.source
+
+    def ask(params: Mapping[str, str]) -> Source:
+        return read.source(params)
+
+    yield ask
+    msgspec.structs.force_setattr(read, "source", as_it_was)
+
+
+def test_one_weeks_timetables_are_keys_of_their_own_each_time(
+    source: Callable[[Mapping[str, str]], Source],
+) -> None:
+    kept, changing = ({"class_id": "k", "week": week} for week in ("2026-W47", variants.CHANGING_WEEK))
+    before = [source(kept), source(changing)]
+    variants.one_week_changing()
+    assert [source(kept) for _ in range(2)] == [before[0]] * 2
+    first, second = source(changing), source(changing)
+    assert len({before[1].resource, first.resource, second.resource}) == 3
+    assert first._replace(resource="") == second._replace(resource="") == before[1]._replace(resource="")
+
+
+def test_a_read_that_never_hits_has_a_key_of_its_own_each_time(
+    source: Callable[[Mapping[str, str]], Source],
+) -> None:
+    variants.never_twice()
+    params = {"class_id": "k", "week": "2026-W47"}
+    assert source(params).resource != source(params).resource
+
+
+def test_a_timetable_of_tier_2_is_a_pupils_own(source: Callable[[Mapping[str, str]], Source]) -> None:
+    variants._key_timetables(lambda params: params["pupil_id"])
+    one, other, again = (
+        source({"class_id": "k", "week": "2026-W47", "pupil_id": pupil}) for pupil in ("a", "b", "a")
+    )
+    assert one == again != other

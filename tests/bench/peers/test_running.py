@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import msgspec
 import pytest
 
@@ -10,6 +13,8 @@ from bench.figures import Figure
 from bench.peers import running
 from bench.peers.measuring import Block, Measuring
 from bench.peers.scenarios import SCENARIOS, Scenario
+from bench.peers.serving import Peer
+from sandbox.processes import Running
 
 SCENARIO = SCENARIOS["warm"]
 
@@ -66,6 +71,12 @@ def test_processor_time_is_theirs_by_ours_and_throughput_ours_by_theirs() -> Non
     compared = a_result(SCENARIO, ours=20_000.0, theirs=10_000.0).scenarios[SCENARIO.name]
     assert {figure.median for figure in compared.throughput.values()} == {2.0}
     assert {figure.median for figure in compared.cpu.values()} == {2.0}
+
+
+def test_what_ends_tls_and_the_worker_behind_it_count_as_one() -> None:
+    before, worker = (cast("Running", object()) for _ in range(2))
+    pem = Path("certificate.pem")
+    assert running._both(Peer(8443, [before], pem), Peer(8080, [worker])) == Peer(8443, [before, worker], pem)
 
 
 def test_a_server_that_waited_for_its_load_is_told_so() -> None:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from bench.peers import setups
+from bench.peers import http2, plot, setups
 from bench.peers.people import Pupil
-from bench.peers.scenarios import MASSAR, MASSAR_MISS, MASSAR_VALKEY, SCENARIOS, Lane, Scenario, raw, requests
+from bench.peers.scenarios import (
+    MASSAR,
+    MASSAR_MISS,
+    MASSAR_MIX,
+    MASSAR_VALKEY,
+    SCENARIOS,
+    Lane,
+    Scenario,
+    raw,
+    requests,
+)
 
 TOKENS = [(Pupil(name, f"/v1/pupils/{name}/timetable"), f"token-of-{name}") for name in "abcdefgh"]
 ETAGS = {pupil.path: b'"%s"' % pupil.subject.encode() for pupil, _ in TOKENS}
-OURS = {MASSAR, MASSAR_VALKEY, MASSAR_MISS}
+OURS = {MASSAR, MASSAR_VALKEY, MASSAR_MISS, MASSAR_MIX, setups.MASSAR_H2}
+TITLE_PX = 7.5
 each = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
 
 
@@ -25,6 +36,24 @@ def test_ours_comes_first_and_every_lane_is_a_server_of_its_own_kind(scenario: S
 @each
 def test_an_aim_is_never_for_ourselves_alone(scenario: Scenario) -> None:
     assert scenario.lanes[0].aim is None
+
+
+@each
+def test_a_title_fits_the_drawing(scenario: Scenario) -> None:
+    assert len(scenario.title) * TITLE_PX <= plot.WIDTH - 2 * plot.MARGIN
+
+
+@each
+def test_all_of_a_scenario_speak_the_same_protocol(scenario: Scenario) -> None:
+    over_tls = {lane.server in setups.OVER_TLS for lane in scenario.lanes}
+    assert over_tls == {scenario.name == "h2"}
+
+
+def test_a_title_says_how_many_ask_at_once_over_http2() -> None:
+    scenario = SCENARIOS["h2"]
+    assert scenario.connections is not None
+    each_with = http2.CONNECTIONS_EACH
+    assert f"{scenario.connections // each_with} at once with {each_with} connections each" in scenario.title
 
 
 def test_all_lanes_get_the_same_requests_in_the_same_order() -> None:

@@ -9,8 +9,8 @@ import pytest
 from auth import keys
 from bench.client import Unexpected
 from bench.peers.people import Issuer, Pupil
-from bench.peers.serving import Peer, agree
-from bench.peers.setups import HTTPX_SLOW, NGINX
+from bench.peers.serving import OF_WHAT_CHANGED, Peer, agree
+from bench.peers.setups import HAPROXY_MIX, HTTPX_SLOW, NGINX, NGINX_MIX
 from tests.bench.peers.conftest import BODIES, Serve
 
 PUPILS = [Pupil(name, f"/v1/pupils/{name}/timetable") for name in "ab"]
@@ -46,5 +46,17 @@ async def test_a_cache_that_does_not_say_hit_is_no_comparison(
 ) -> None:
     monkeypatch.setattr("bench.peers.setups.CHECKS_NO_TOKEN", frozenset({NGINX}))
     async with origin() as port:
-        with pytest.raises(Unexpected, match="nginx: cache-status is None, not b'HIT'"):
+        with pytest.raises(Unexpected, match="nginx: cache-status is b'', not b'HIT'"):
             await agree({NGINX: Peer(port, [])}, issuer, PUPILS, BODIES)
+
+
+async def test_a_kept_answer_where_it_has_changed_is_no_comparison(
+    origin: Serve, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.peers.setups.CHECKS_NO_TOKEN", frozenset({NGINX_MIX, HAPROXY_MIX}))
+    async with origin() as port:
+        await agree({HAPROXY_MIX: Peer(port, [])}, issuer, PUPILS, BODIES, OF_WHAT_CHANGED)
+        with pytest.raises(Unexpected, match="haproxy-mix: age is b'', not None"):
+            await agree({HAPROXY_MIX: Peer(port, [])}, issuer, PUPILS, BODIES)
+        with pytest.raises(Unexpected, match="nginx-mix: cache-status is b'', not b'BYPASS'"):
+            await agree({NGINX_MIX: Peer(port, [])}, issuer, PUPILS, BODIES, OF_WHAT_CHANGED)
