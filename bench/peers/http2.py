@@ -4,7 +4,7 @@ h2load puts the same headers into all that a process sends, so there is no other
 connection would spend the load's core on changing from one to the next.
 
 Invariant: what counts falls into a span that begins when all have had answers for a while, so no handshake is part of it; an
-answer that is not 200 ends the measurement.
+answer that is not 200 from then on ends the measurement.
 """
 
 from __future__ import annotations
@@ -98,12 +98,17 @@ class Sender:
             self._running.kill()
             await self._running.wait()
 
-    def answers(self) -> Iterator[tuple[int, int]]:
-        """When each answered request was sent, in µs since 1970, and how many µs its answer took. Raises: Unexpected."""
+    def answers(self, since_s: float) -> Iterator[tuple[int, int]]:
+        """When each request was sent, in µs since 1970, and how many µs its answer took, of those that ended since.
+
+        Raises: Unexpected.
+        """
         if _SPOKE_IT not in self._said.read_bytes():
             raise Unexpected(f"not HTTP/2: {self._said.read_text('utf-8', 'replace')[-300:]}")
         for line in self._log.read_bytes().splitlines():
             sent, status, took = map(int, line.split(b"\t")[:3])
+            if sent + took <= since_s * 1e6:
+                continue
             if status != 200:
                 raise Unexpected(f"{status} for {self._pupil.path}")
             yield sent, took
@@ -142,7 +147,7 @@ async def drive(
             sender.goes_on()
     finally:
         await asyncio.gather(*(sender.stop() for sender in senders))
-    answers = [answer for sender in senders for answer in sender.answers()]
+    answers = [answer for sender in senders for answer in sender.answers(began)]
     return _counted(answers, began, ended, used_s, rate)
 
 
@@ -150,7 +155,7 @@ def _counted(
     answers: Sequence[tuple[int, int]], began: float, ended: float, cpu_s: float, rate: float | None
 ) -> Driven:
     first, last = began * 1e6, ended * 1e6
-    answered = sum(first < sent + took <= last for sent, took in answers)
+    answered = sum(sent + took <= last for sent, took in answers)
     waits_ms = [took / 1000 for sent, took in answers if first < sent <= last]
     due = 2 if rate is None else max(2, rate * (ended - began) * SENT_MIN)
     if len(waits_ms) < due:

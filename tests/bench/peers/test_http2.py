@@ -22,7 +22,7 @@ for word in "$@"; do case $word in --log-file=*) log=${{word#--log-file=}};; esa
 echo "Application protocol: {protocol}"
 {begin}
 awk -v now="$(date +%s)" 'BEGIN {{
-  for (n = -30000; n < 30000; n++) printf "%.0f\t{status}\t500\n", (now * 1000 + n) * 1000 }}' > "$log.new"
+  for (n = -30000; n < 30000; n++) printf "%.0f\t%d\t500\n", (now * 1000 + n) * 1000, {status} }}' > "$log.new"
 mv "$log.new" "$log"
 exec tail -f /dev/null
 """
@@ -34,7 +34,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2, "TAIL_S", 0.0)
 
 
-def h2load(place: Path, *, protocol: str = "h2", status: int = 200, begin: str = "") -> str:
+def h2load(place: Path, *, protocol: str = "h2", status: str = "200", begin: str = "") -> str:
     """A program that says what h2load would, and what it was told."""
     program = place / "h2load"
     program.write_text(_FAKE.format(place=place, protocol=protocol, status=status, begin=begin))
@@ -83,7 +83,12 @@ async def test_less_than_was_due_is_told(tmp_path: Path) -> None:
 
 async def test_another_status_ends_the_measurement(tmp_path: Path) -> None:
     with pytest.raises(Unexpected, match="503 for /v1/pupils/a/timetable"):
-        await driven(tmp_path, h2load(tmp_path, status=503))
+        await driven(tmp_path, h2load(tmp_path, status="503"))
+
+
+async def test_what_was_refused_before_the_span_is_warming(tmp_path: Path) -> None:
+    done = await driven(tmp_path, h2load(tmp_path, status="n < -20000 ? 503 : 200"))
+    assert done.requests > 0
 
 
 async def test_another_protocol_ends_the_measurement(tmp_path: Path) -> None:
