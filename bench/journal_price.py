@@ -30,7 +30,7 @@ NAMES = {
 }
 _COMMANDS = {JOURNAL: THE_PRODUCT, COMMIT: ("-m", "bench.variants", variants.without_journal.__name__)}
 # One write at a time shows what each waits; so many at once, what the gateway gets through.
-AT_ONCE = 32
+AT_ONCE = 16
 
 
 class Block(msgspec.Struct, frozen=True):
