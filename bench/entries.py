@@ -26,10 +26,11 @@ from bench.client import Unexpected
 from bench.figures import Figure, figure, p99, shown
 from cache.cache_key import CacheKey
 from cache.coding import CODINGS, IDENTITY, encode
-from cache.entries import Entry, make_etag
+from cache.entries import Entry
 from cache.generations import EVERYTHING, Generations
 from cache.memory import Held, MemoryTier
 from cache.policy import M
+from cache.reading import Fetched, made_of
 from cache.store import Cache
 from cache.valkey import ValkeyTier
 from gateway.prepared import prepare
@@ -254,9 +255,7 @@ def _filled(count: int) -> tuple[Cache, list[str]]:
 
 def _held(number: int, *, coded: bool) -> tuple[str, Held]:
     body = _body(number)
-    entry = _entry(body, number, tags=(EVERYTHING, f"timetable:{number}"))
-    if coded:
-        entry = msgspec.structs.replace(entry, coded=encode(body))
+    entry = _entry(body, number, tags=(EVERYTHING, f"timetable:{number}"), coded=coded)
     key = _key(f"classes/{number}/timetable/2026-W47")
     return key.text, _holding(key, entry)
 
@@ -265,16 +264,16 @@ def _holding(key: CacheKey, entry: Entry) -> Held:
     return Held(entry, key=key.text, from_s=_NOW, until_s=_NOW + M.fresh_s, fresh_until_s=_NOW + M.fresh_s)
 
 
-def _entry(body: bytes, number: int, *, tags: tuple[str, ...]) -> Entry:
-    return Entry(
+def _entry(body: bytes, number: int, *, tags: tuple[str, ...], coded: bool = False) -> Entry:
+    fetched = Fetched(
         body=body,
-        etag=make_etag("class", body),
-        stored_at=_NOW,
         epoch=1,
         position=(1, 1_000 + number),
-        tags=tags,
-        generations=(0,) * len(tags),
         last_modified="Tue, 17 Nov 2026 16:05:00 GMT",
+        coded=encode(body) if coded else (),
+    )
+    return made_of(
+        fetched, key=_key(""), tags=tags, generations=(0,) * len(tags), begun_at=_NOW, previous=None
     )
 
 
