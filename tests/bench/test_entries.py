@@ -23,7 +23,8 @@ def test_a_process_is_as_large_as_its_parts_and_shares_some() -> None:
 def test_an_entry_weighs_more_than_its_body_and_is_counted() -> None:
     weight = weigh(300)
     assert 1_300 < weight.body < 1_500
-    assert weight.body < weight.every_coding <= weight.counted
+    assert weight.body < weight.counted
+    assert weight.one_coding <= weight.every_coding
 
 
 def test_look_ups_among_few_and_many_take_turns() -> None:
