@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pyqwest import Client, FullResponse, HTTPTransport, Transport
+from pyqwest import FullResponse, HTTPTransport, Transport
 
 from datacenters import assertion, in_flight, position
 from datacenters.forwarding_events import ForwardingEvents
@@ -23,7 +23,7 @@ from datacenters.in_flight import Priority
 from datacenters.lane import Lane
 from datacenters.position import NOWHERE, Position
 from datacenters.sites import Sites, with_datacenter
-from datacenters.transport import FAILURES, direct_transport, never_connected
+from datacenters.transport import FAILURES, AnswerTooLarge, ask, direct_transport, never_connected
 from datacenters.users_met import OnUser, UsersMet, nobody_listens
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -135,7 +135,6 @@ class Attempts:
         self._on_outcome = on_outcome
         self._users_met = UsersMet(on_user, monotonic=monotonic)
         self._transport = transport or direct_transport()
-        self._client = Client(self._transport)
         self._clock = clock
         events = events or ForwardingEvents()
         self._lanes = {
@@ -160,14 +159,25 @@ class Attempts:
         began = lane.enter(priority)
         try:
             async with asyncio.timeout(within_s):
-                got = await self._client.execute(
+                got = await ask(
+                    self._transport,
                     asked.method,
                     self._urls[datacenter] + asked.target,
                     self._headers(datacenter, asked, epoch),
                     asked.body or None,
+                    bytes_max=ANSWER_BYTES_MAX,
                 )
         except FAILURES as error:
             raise self._failure(datacenter, asked, error, began) from error
+        except AnswerTooLarge as error:
+            if error.status in _AWAY_STATUSES:
+                lane.broken()
+            else:
+                lane.answered(began, read=read, refused=False)
+            self._met(datacenter, asked, Outcome.ERROR)
+            raise Failed(
+                f"{datacenter} answered beyond every bound", nothing_done=False, away=False
+            ) from error
         except BaseException:
             lane.gave_up(began, read=read)
             raise
@@ -220,9 +230,6 @@ class Attempts:
 
     def _judged(self, datacenter: str, asked: Outgoing, got: FullResponse) -> Answer:
         headers = {name.lower(): value for name, value in got.headers.items()}
-        if len(got.content) > ANSWER_BYTES_MAX:
-            self._met(datacenter, asked, Outcome.ERROR)
-            raise Failed(f"{datacenter} answered beyond every bound", nothing_done=False, away=False)
         if got.status >= 500:
             self._met(datacenter, asked, Outcome.ERROR)
             nothing_done = got.status == 503 and slug_of(got.content) in _NOTHING_DONE

@@ -15,16 +15,17 @@ from typing import Any, ClassVar, TypeVar
 
 import httpx
 import msgspec
-from pyqwest import Client
 
 from datacenters import etcd_wire as wire
-from datacenters.transport import FAILURES, direct_transport, never_connected
+from datacenters.transport import FAILURES, PLAIN, AnswerTooLarge, ask, direct_transport, never_connected
 
 TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 0.3
 RETURN_HOME_AFTER_S = 5.0
 CONNECTIONS_MAX = 32
 LINE_BYTES_MAX = 64 * 1024 * 1024
+# More than a member keeps within a quota of 256 MiB, as JSON writes it.
+ANSWER_BYTES_MAX = 512 * 1024 * 1024
 RANGE_KEYS_MAX = 200_000
 _LEASE_GONE = 5  # gRPC NOT_FOUND
 
@@ -129,7 +130,6 @@ class Etcd:
         self._left_home_at = 0.0
         connect_s = min(CONNECT_TIMEOUT_S, timeout_s)
         self._transport = direct_transport(connect_s=connect_s)
-        self._calls = Client(self._transport)
         self._watches = httpx.AsyncClient(
             trust_env=False,
             timeout=httpx.Timeout(timeout_s, connect=connect_s),
@@ -264,7 +264,7 @@ class Etcd:
             asked["range_end"] = _end_of(key)
         url = self._urls[self._first_choice()]
         # A member cut off from the leader must end the stream instead of keeping it silently open.
-        headers = {"Grpc-Metadata-hasleader": "true"}
+        headers = {"Grpc-Metadata-hasleader": "true", **PLAIN}
         timeout = httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s), read=None)
         try:
             async with self._watches.stream(
@@ -295,8 +295,10 @@ class Etcd:
             url = self._urls[(first + offset) % len(self._urls)]
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    response = await self._calls.execute("POST", url + path, _JSON, content)
-            except FAILURES as error:
+                    response = await ask(
+                        self._transport, "POST", url + path, _JSON, content, bytes_max=ANSWER_BYTES_MAX
+                    )
+            except (*FAILURES, AnswerTooLarge) as error:
                 self._step_aside(url)
                 failure = f"{url}: {type(error).__name__}"
                 maybe_applied |= not never_connected(error)
@@ -343,7 +345,7 @@ async def _changes(response: httpx.Response) -> AsyncGenerator[tuple[Change, ...
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[bytes]:
     buffer = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         buffer += chunk
         while (end := buffer.find(b"\n")) >= 0:
             line = bytes(buffer[:end])

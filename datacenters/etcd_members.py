@@ -13,9 +13,12 @@ from collections.abc import Sequence
 import httpx
 import msgspec
 
+from datacenters.transport import PLAIN, AnswerTooLarge, content_of
+
 TIMEOUT_S = 2.0
-METRICS_BYTES_MAX = 4 * 1024 * 1024
-_QUOTA = re.compile(r"^etcd_server_quota_backend_bytes (\S+)$", re.MULTILINE)
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+_FAILURES = (httpx.HTTPError, msgspec.MsgspecError, AnswerTooLarge)
+_QUOTA = re.compile(rb"^etcd_server_quota_backend_bytes (\S+)$", re.MULTILINE)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -71,34 +74,34 @@ _listed = msgspec.json.Decoder(_Listed, strict=False)
 
 async def look(urls: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> tuple[Member, ...]:
     """Every member's own word, asked side by side."""
-    async with httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout_s, headers=PLAIN) as client:
         return tuple(await asyncio.gather(*(_look(client, url.rstrip("/")) for url in urls)))
 
 
 async def count(url: str, *, timeout_s: float = TIMEOUT_S) -> int:
     """How many members the cluster of this one has; 0 when it does not say."""
-    async with httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout_s, headers=PLAIN) as client:
         try:
             return len(await _members(client, url.rstrip("/")))
-        except (httpx.HTTPError, msgspec.MsgspecError):
+        except _FAILURES:
             return 0
 
 
 async def _look(client: httpx.AsyncClient, url: str) -> Member:
     try:
         said = _status.decode(await _post(client, url + "/v3/maintenance/status", {}))
-    except (httpx.HTTPError, msgspec.MsgspecError) as error:
+    except _FAILURES as error:
         return Member(url=url, failure=type(error).__name__)
     # A member without a majority answers for itself, but neither of the cluster nor of its alarms.
     alarms: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     quota = 0
     try:
-        quota = _quota(await client.get(url + "/metrics"))
+        quota = await _quota(client, url)
         raised = _alarms.decode(await _post(client, url + "/v3/maintenance/alarm", {"action": "GET"}))
         alarms = tuple(one.alarm for one in raised.alarms)
         members = await _members(client, url)
-    except (httpx.HTTPError, msgspec.MsgspecError):
+    except _FAILURES:
         pass
     return Member(
         url=url,
@@ -119,13 +122,17 @@ async def _members(client: httpx.AsyncClient, url: str) -> tuple[str, ...]:
 
 
 async def _post(client: httpx.AsyncClient, url: str, asked: dict[str, str]) -> bytes:
-    answer = await client.post(url, json=asked)
-    answer.raise_for_status()
-    return answer.content
+    async with client.stream("POST", url, json=asked) as answer:
+        answer.raise_for_status()
+        return await content_of(answer, bytes_max=ANSWER_BYTES_MAX)
 
 
-def _quota(answer: httpx.Response) -> int:
-    if answer.status_code != httpx.codes.OK or len(answer.content) > METRICS_BYTES_MAX:
-        return 0
-    found = _QUOTA.search(answer.text)
+async def _quota(client: httpx.AsyncClient, url: str) -> int:
+    async with client.stream("GET", url + "/metrics") as answer:
+        if answer.status_code != httpx.codes.OK:
+            return 0
+        try:
+            found = _QUOTA.search(await content_of(answer, bytes_max=ANSWER_BYTES_MAX))
+        except AnswerTooLarge:
+            return 0
     return int(float(found[1])) if found else 0

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import httpx
 import msgspec
 
+from datacenters.transport import PLAIN, AnswerTooLarge, content_of
 from datacenters.users_met import USERS_WINDOW_S
 from datacenters.verdict import Health, Look, Observation
 
@@ -54,7 +55,7 @@ class Prober:
 
     def __init__(self, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(trust_env=False, timeout=timeout_s)
+        self._client = httpx.AsyncClient(trust_env=False, timeout=timeout_s, headers=PLAIN)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -90,14 +91,11 @@ class Prober:
     async def _get(self, url: str) -> bytes | None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.get(url)
-        except (httpx.HTTPError, TimeoutError):
+                async with self._client.stream("GET", url) as response:
+                    content = await content_of(response, bytes_max=HEALTH_BYTES_MAX)
+        except (httpx.HTTPError, TimeoutError, AnswerTooLarge):
             return None
-        return (
-            response.content
-            if response.status_code == 200 and len(response.content) <= HEALTH_BYTES_MAX
-            else None
-        )
+        return content if response.status_code == 200 else None
 
 
 class Looks:

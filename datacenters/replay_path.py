@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datacenters import assertion, position
 from datacenters.assertion import Sender
+from datacenters.attempts import ANSWER_BYTES_MAX
 from datacenters.journal import JournalRecord
 from datacenters.position import NOWHERE
 from datacenters.replay import Done, Mismatch, ReplayFailed
+from datacenters.transport import PLAIN, AnswerTooLarge, content_of
 
 TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 8
@@ -54,6 +56,7 @@ class DatacenterPath:
             timeout=TIMEOUT_S,
             trust_env=False,
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
+            headers=PLAIN,
         )
 
     async def aclose(self) -> None:
@@ -66,15 +69,16 @@ class DatacenterPath:
         Raises: Mismatch, ReplayFailed.
         """
         try:
-            answer = await self._client.request(
+            async with self._client.stream(
                 record.method, record.target, content=record.body, headers=self._headers(record, epoch)
-            )
-        except httpx.HTTPError as error:
+            ) as answer:
+                content = await content_of(answer, bytes_max=ANSWER_BYTES_MAX)
+        except (httpx.HTTPError, AnswerTooLarge) as error:
             raise ReplayFailed(f"the datacenter gives no answer: {type(error).__name__}") from error
-        if answer.status_code in _JUDGED and (slug := _slug(answer.content)) not in _PASSING:
+        if answer.status_code in _JUDGED and (slug := _slug(content)) not in _PASSING:
             raise Mismatch(f"{answer.status_code} {slug}")
         if answer.status_code >= 300:
-            raise ReplayFailed(f"the datacenter answers {answer.status_code} {_slug(answer.content)}")
+            raise ReplayFailed(f"the datacenter answers {answer.status_code} {_slug(content)}")
         at, order = _position(answer.headers), answer.headers.get("massar-order", "")
         if at == NOWHERE or not order.isdecimal():
             raise ReplayFailed("the datacenter does not say where it stands")

@@ -1,14 +1,45 @@
-"""How this project's own HTTP requests leave: straight to the address, and what their failures prove."""
+"""How this project's own HTTP requests leave, straight to the address; how much of an answer is read; what failures prove.
+
+Invariant: of an answer no more is kept than its bound, and one beyond it ends its connection.
+"""
 
 from __future__ import annotations
 
-from pyqwest import ConnectTimeout, HTTPTransport, Proxy, ReadError, RemoteProtocolError, WriteError
+import sys
+from collections.abc import Mapping
+
+import httpx
+from pyqwest import (
+    ConnectTimeout,
+    FullResponse,
+    Headers,
+    HTTPTransport,
+    Proxy,
+    ReadError,
+    RemoteProtocolError,
+    Request,
+    Response,
+    Transport,
+    WriteError,
+)
 
 CONNECT_S = 0.5
 IDLE_CONNECTIONS_MAX = 64
 IDLE_CONNECTION_S = 30.0
+# A declared length of more digits is beyond every bound.
+LENGTH_DIGITS_MAX = 18
+# No coding is asked for where httpx would ask for all it knows: few bytes could say many.
+PLAIN = {"accept-encoding": "identity"}
 # What a request may fail with; TimeoutError is an OSError.
 FAILURES = (OSError, ReadError, WriteError, RemoteProtocolError)
+
+
+class AnswerTooLarge(Exception):
+    """The answer, of this status, goes beyond its bound; what was read of it is gone and its connection closed."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"an answer of status {status} beyond its bound")
+        self.status = status
 
 
 def direct_transport(*, connect_s: float = CONNECT_S) -> HTTPTransport:
@@ -33,3 +64,63 @@ def never_connected(failure: BaseException) -> bool:
     # ConnectTimeout is a TimeoutError as well; any other ConnectionError of Python's own tells of a connection that
     # existed.
     return type(failure) in {ConnectionError, ConnectTimeout}
+
+
+async def ask(
+    transport: Transport,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    *,
+    bytes_max: int,
+) -> FullResponse:
+    """The whole answer, its body no longer than `bytes_max`.
+
+    A length that is declared beyond that is refused before anything is read, any other at the chunk that goes beyond.
+    Raises: AnswerTooLarge and FAILURES.
+    """
+    response = await transport.execute(Request(method, url, Headers(headers.items()), content))
+    try:
+        body = await _read(response, bytes_max)
+    except BaseException:
+        await response.aclose()
+        raise
+    return FullResponse(response.status, response.headers, body, Headers())
+
+
+async def content_of(response: httpx.Response, *, bytes_max: int) -> bytes:
+    """The body of an answer that httpx streams, as it came over the wire and no longer than `bytes_max`.
+
+    Raises: AnswerTooLarge, httpx.HTTPError.
+    """
+    if _length(response.headers.get("content-length")) > bytes_max:
+        raise AnswerTooLarge(response.status_code)
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > bytes_max:
+            raise AnswerTooLarge(response.status_code)
+    return bytes(body)
+
+
+async def _read(response: Response, bytes_max: int) -> bytes:
+    coded = "transfer-encoding" in response.headers
+    declared = 0 if coded else _length(response.headers.get("content-length"))
+    if declared > bytes_max:
+        raise AnswerTooLarge(response.status)
+    body = bytearray()
+    async for chunk in response.content:
+        body += chunk
+        if len(body) > bytes_max:
+            raise AnswerTooLarge(response.status)
+        if len(body) == declared:  # to ask for more would be one more turn of the loop
+            break
+    return bytes(body)
+
+
+def _length(declared: str | None) -> int:
+    """The length that is declared, 0 where none is that can be read."""
+    if declared is None or not (declared.isascii() and declared.isdigit()):
+        return 0
+    return int(declared) if len(declared) <= LENGTH_DIGITS_MAX else sys.maxsize

@@ -85,6 +85,7 @@ WITHOUT_SLUG = {
     "datacenters.replay.Mismatch": "the record is parked",
     "datacenters.replay.ReplayFailed": "the director tries again",
     "datacenters.taking_over.NotYet": "the director tries again",
+    "datacenters.transport.AnswerTooLarge": "who asked says what it means",
     "gateway.settings.SettingsError": "stops the start",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -138,6 +139,47 @@ class Echo(Origin):
         said = {"site": self.site, "nonce": nonce, "role": "standby", "epoch": 4, "position": "1-7"}
         said |= {"receipt_age_s": 0.5, "lag_s": None, "writable": False, **self.changes}
         return Reply(body=json.dumps(said).encode())
+
+
+class Pouring:
+    """Answers with `head` and then with bytes for as long as anybody takes them, `at_most` so many."""
+
+    CHUNK = b"%x\r\n%b\r\n" % (1 << 16, b" " * (1 << 16))
+
+    def __init__(self, *head: str, at_most: float = math.inf) -> None:
+        self._head = "\r\n".join(["HTTP/1.1 200 X", *head, "", ""]).encode()
+        self._at_most = at_most
+        self.sent = 0
+        self.broken_off = asyncio.Event()
+        self.connections = 0
+        self.url = ""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Pouring]:
+        """Pour until the end of the block."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(self._head)
+            while self.sent < self._at_most:
+                writer.write(self.CHUNK)
+                await writer.drain()
+                self.sent += len(self.CHUNK)
+            if await reader.read() == b"":
+                self.broken_off.set()
+        except (OSError, asyncio.IncompleteReadError):
+            self.broken_off.set()
+        finally:
+            writer.transport.abort()
 
 
 @asynccontextmanager

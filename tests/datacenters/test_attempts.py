@@ -20,7 +20,17 @@ from datacenters.forwarding_events import ForwardingEvents
 from datacenters.in_flight import Priority
 from datacenters.lane import Full
 from datacenters.sites import Site
-from tests.datacenters.origin import CUT, CUT_IN_BODY, HANG, Origin, Reply, origins, problem, verified
+from tests.datacenters.origin import (
+    CUT,
+    CUT_IN_BODY,
+    HANG,
+    Origin,
+    Pouring,
+    Reply,
+    origins,
+    problem,
+    verified,
+)
 from tests.waiting import eventually
 
 KEY = Ed25519PrivateKey.generate()
@@ -364,8 +374,21 @@ async def test_an_answer_beyond_the_bound_is_no_answer(monkeypatch: pytest.Monke
     monkeypatch.setattr(attempts, "ANSWER_BYTES_MAX", 10)
     async with world() as at:
         at.origin.reply(Reply(body=b"x" * 11))
-        with pytest.raises(Failed, match="bound"):
+        with pytest.raises(Failed, match="bound") as failure:
             await at.send()
+        assert (failure.value.nothing_done, failure.value.away, failure.value.in_passing) == (False,) * 3
+        assert (at.outcomes, at.users) == ([("rabat", Outcome.ERROR)], [("rabat", False)])
+        assert not at.skipping
+
+
+async def test_an_answer_without_an_end_is_left_long_before_the_deadline_and_gives_its_place_back() -> None:
+    async with world(in_flight_max=1) as at, Pouring().open() as origin:
+        at.attempts._urls["rabat"] = origin.url
+        for _ in range(3):
+            with pytest.raises(Failed, match="bound"):
+                await at.send(within_s=60.0)
+        assert origin.connections == 3
+        assert at.events.under_way[-1] == ("rabat", 0)
 
 
 async def test_one_who_writes_and_fails_a_hundred_times_is_one_user() -> None:

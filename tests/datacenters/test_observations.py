@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from datacenters import observations
 from datacenters.observations import Board, Counts, Looks, Prober, Users
 from datacenters.users_met import USERS_WINDOW_S
 from datacenters.verdict import FAILED_PROBES_MIN, Health, Observation
-from tests.datacenters.origin import CUT, HANG, Echo, Reply, origins
+from tests.datacenters.origin import CUT, HANG, Echo, Pouring, Reply, origins
 
 HEALTH = Health(role="primary", epoch=1, position="1-5", writable=True)
 
@@ -58,6 +59,17 @@ async def test_anything_but_a_good_answer_is_none(prober: Prober, reply: Reply) 
         origin.reply(reply)
         assert await prober.health("rabat", origin.url) is None
         assert await prober.outcomes(origin.url) is None
+
+
+async def test_an_answer_without_an_end_is_none_at_once_and_no_coding_is_asked_for_or_undone(
+    prober: Prober,
+) -> None:
+    async with Pouring().open() as origin:
+        assert await prober.health("rabat", origin.url) is None
+    async with origins("rabat") as (coder,):
+        coder.reply(Reply(headers={"content-encoding": "gzip"}, body=gzip.compress(b"{}")))
+        assert await prober.outcomes(coder.url) is None
+        assert coder.seen[0].headers["accept-encoding"] == "identity"
 
 
 async def test_no_answer_in_time_is_none() -> None:

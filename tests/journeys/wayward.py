@@ -125,6 +125,18 @@ def silent(raw: bytes = b"") -> Script:
     return script
 
 
+def pours(raw: bytes, again: bytes) -> Script:
+    """Write this, then the same again and again for as long as anybody takes it."""
+
+    async def script(_seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+        while True:
+            writer.write(again)
+            await writer.drain()
+
+    return script
+
+
 def trickles(raw: bytes, *, every_s: float) -> Script:
     """Write this, then a space now and then for as long as anybody listens."""
 
