@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -27,6 +28,9 @@ from datacenters.transport import FAILURES, AnswerTooLarge, ask, direct_transpor
 from datacenters.users_met import OnUser, UsersMet, nobody_listens
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
+# An epoch of more digits is none that could be.
+EPOCH_DIGITS_MAX = 18
+DATA_AGE_MAX_S = 366 * 86_400.0
 
 # With these a datacenter, or what stands before it, says that it does not work at all.
 _AWAY_STATUSES = frozenset({502, 503, 504})
@@ -147,9 +151,16 @@ class Attempts:
         return self._lanes[datacenter]
 
     async def send(
-        self, datacenter: str, asked: Outgoing, *, epoch: int, within_s: float, priority: Priority
+        self,
+        datacenter: str,
+        asked: Outgoing,
+        *,
+        epoch: int,
+        epoch_max: int,
+        within_s: float,
+        priority: Priority,
     ) -> Answer:
-        """The datacenter's answer below 500.
+        """The datacenter's answer below 500; one that names an epoch above `epoch_max` is none.
 
         Raises: Failed, StaleEpoch, Full, ValueError (a target that is not `plain`).
         """
@@ -186,7 +197,7 @@ class Attempts:
             lane.broken()
         else:
             lane.answered(began, read=read, refused=slug == _OVERLOADED)
-        return self._judged(datacenter, asked, got)
+        return self._judged(datacenter, asked, got, epoch_max)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -228,7 +239,7 @@ class Attempts:
         user = asked.target.partition("?")[0] if asked.method == "GET" else asked.subject
         self._users_met.note(datacenter, user, well=outcome is Outcome.OK)
 
-    def _judged(self, datacenter: str, asked: Outgoing, got: FullResponse) -> Answer:
+    def _judged(self, datacenter: str, asked: Outgoing, got: FullResponse, epoch_max: int) -> Answer:
         headers = {name.lower(): value for name, value in got.headers.items()}
         if got.status >= 500:
             self._met(datacenter, asked, Outcome.ERROR)
@@ -246,13 +257,19 @@ class Attempts:
                 "datacenter does not believe this gateway: clocks or keys differ", datacenter=datacenter
             )
             raise Failed(f"{datacenter} does not believe this gateway", nothing_done=True, away=False)
+        epoch = _whole(headers.get("massar-epoch"))
+        if epoch > epoch_max:
+            # Believed, it would end this worker's trust in every record to come, and be told to every datacenter.
+            self._met(datacenter, asked, Outcome.ERROR)
+            _log.error("datacenter names an epoch beyond every bound", datacenter=datacenter)
+            raise Failed(f"{datacenter} names an impossible epoch", nothing_done=False, away=False)
         self._met(datacenter, asked, Outcome.OK)
         answer = Answer(
             status=got.status,
             headers=headers,
             body=got.content,
             datacenter=datacenter,
-            epoch=_whole(headers.get("massar-epoch")),
+            epoch=epoch,
             position=_position(headers.get("massar-position")),
             data_age_s=_seconds(headers.get("massar-data-age")),
         )
@@ -281,14 +298,19 @@ def slug_of(content: bytes) -> str:
 
 
 def _whole(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else 0
+    if not text or not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) <= EPOCH_DIGITS_MAX else sys.maxsize
 
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        seconds = float(text) if text else None
     except ValueError:
         return None
+    if seconds is None:
+        return None
+    return max(0.0, seconds) if seconds < DATA_AGE_MAX_S else DATA_AGE_MAX_S  # which no number is, too
 
 
 def _position(text: str | None) -> Position:

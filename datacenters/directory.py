@@ -21,6 +21,8 @@ from datacenters.record import TAKEOVER_PHASES, Phase, Protection, Record
 from datacenters.sites import Sites, with_datacenter
 
 ETCD_SILENT_MAX_S = 3.0
+# A datacenter may know of moves that etcd does not, after a snapshot was put back; not of one a day for 27 years.
+EPOCHS_AHEAD_MAX = 10_000
 
 _log = structlog.get_logger()
 
@@ -81,6 +83,11 @@ class Directory:
     def epoch(self) -> int:
         """The highest epoch seen, in the record or on a datacenter's answer; 0 when none was."""
         return self._epoch
+
+    @property
+    def epoch_max(self) -> int:
+        """The highest epoch that a datacenter is believed to know; without a record, counted from the first."""
+        return (self._record.epoch if self._record else 0) + EPOCHS_AHEAD_MAX
 
     @property
     def behind(self) -> bool:

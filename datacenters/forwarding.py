@@ -300,7 +300,12 @@ class Forwarder:
     ) -> Answer:
         try:
             answer = await self._attempts.send(
-                datacenter, asked, epoch=epoch, within_s=within_s, priority=priority
+                datacenter,
+                asked,
+                epoch=epoch,
+                epoch_max=self._directory.epoch_max,
+                within_s=within_s,
+                priority=priority,
             )
         except StaleEpoch as stale:
             self._directory.observe_epoch(stale.epoch)

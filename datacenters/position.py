@@ -1,6 +1,6 @@
 """Where a datacenter's history stands: (timeline, LSN), totally ordered; pure.
 
-Invariant: the text form is `{timeline}-{lsn}`, both decimal, and survives a round trip.
+Invariant: the text form is `{timeline}-{lsn}`, both decimal and no more than PostgreSQL has, and survives a round trip.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import re
 Position = tuple[int, int]
 
 NOWHERE: Position = (0, 0)
-_TEXT = re.compile(r"(\d{1,10})-(\d{1,20})")
+TIMELINE_MAX = 2**32 - 1
+LSN_MAX = 2**64 - 1
+_TEXT = re.compile(r"([0-9]{1,10})-([0-9]{1,20})")
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
@@ -22,7 +24,10 @@ def parse(text: str) -> Position:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise ValueError(f"not a position: {text[:40]!r}")
-    return int(match[1]), int(match[2])
+    timeline, lsn = int(match[1]), int(match[2])
+    if timeline > TIMELINE_MAX or lsn > LSN_MAX:
+        raise ValueError(f"not a position of PostgreSQL: {text!r}")
+    return timeline, lsn
 
 
 def render(position: Position) -> str:

@@ -27,6 +27,7 @@ from datacenters.directory import WRITING_MODES, Directory, Mode
 from datacenters.forwarding import Forwarder
 from datacenters.position import NOWHERE, Position
 from datacenters.unanswered import DatacentersUnavailable
+from gateway import validators
 from routes.endpoint import Answered, CachedRead, Calendar, Reads, Source
 
 # Fresh for no time: a standby's answer is shown to who waited for it and never kept.
@@ -151,10 +152,10 @@ class CachedReads:
             return Fetched(
                 body=body,
                 not_modified=unchanged,
-                origin_etag=answer.headers.get("etag"),
+                origin_etag=validators.entity_tag(answer.headers.get("etag")),
                 epoch=answer.epoch,
                 position=answer.position,
-                last_modified=answer.headers.get("last-modified"),
+                last_modified=validators.date(answer.headers.get("last-modified"), self._clock()),
                 cacheable=cacheable,
                 coded=await _coded(body) if cacheable and not read.part else (),
                 age_s=(answer.data_age_s or 0.0) if standby else 0.0,

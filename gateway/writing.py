@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -58,6 +59,7 @@ class _Problem(msgspec.Struct):
 
 _problem = msgspec.json.Decoder(_Problem)
 # What a datacenter may say to a write and a caller may hear; anything else is our own fault.
+_ORDER = re.compile(r"[0-9]{1,18}")
 PASSED_ON = frozenset({
     "not-found",
     "bad-request",
@@ -184,7 +186,7 @@ class ForwardedWrites:
 
     async def _keep(self, asked: _Asked, answer: Answer) -> int:
         order = answer.headers.get("massar-order", "")
-        if answer.position == NOWHERE or not order.isdecimal():
+        if answer.position == NOWHERE or not _ORDER.fullmatch(order):
             raise OutcomeUnknown(
                 "the datacenter does not say where it stands", retry_after_s=come_back_in_s()
             )

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datacenters import attempts
-from datacenters.attempts import Answer, Attempts, Failed, Outcome, Outgoing, StaleEpoch
+from datacenters.attempts import DATA_AGE_MAX_S, Answer, Attempts, Failed, Outcome, Outgoing, StaleEpoch
 from datacenters.breaker import HUNG_STREAK, OPEN_AFTER_UNREACHABLE_S, State
 from datacenters.forwarding_events import ForwardingEvents
 from datacenters.in_flight import Priority
@@ -36,6 +37,7 @@ from tests.waiting import eventually
 KEY = Ed25519PrivateKey.generate()
 KEYS = {"gateway:marrakech": KEY.public_key()}
 NOW = 1_790_000_000.0
+EPOCH_MAX = 10_003
 
 
 def asked(method: str = "PUT", target: str = "/v1/x", body: bytes = b'{"a":1}', **headers: str) -> Outgoing:
@@ -89,7 +91,12 @@ class World:
         priority: Priority = Priority.WRITE,
     ) -> Answer:
         return await self.attempts.send(
-            "rabat", outgoing or asked(), epoch=3, within_s=within_s, priority=priority
+            "rabat",
+            outgoing or asked(),
+            epoch=3,
+            epoch_max=EPOCH_MAX,
+            within_s=within_s,
+            priority=priority,
         )
 
     @property
@@ -314,12 +321,45 @@ async def test_another_conflict_is_an_answer() -> None:
         assert (await at.send()).status == 409
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1e3", "9" * 40, "1 2"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "1e3", "1 2"])
 async def test_headers_that_say_nothing_readable_are_no_knowledge(text: str) -> None:
     async with world() as at:
         at.origin.reply(Reply(headers={"Massar-Epoch": text, "Massar-Position": text}))
         answer = await at.send()
         assert (answer.epoch, answer.position) == (0, (0, 0))
+
+
+@pytest.mark.parametrize("text", ["9" * 40, "4294967296-1", "1-18446744073709551616", "1-٥"])
+async def test_a_position_that_no_postgresql_has_is_no_knowledge(text: str) -> None:
+    async with world() as at:
+        at.origin.reply(Reply(headers={"Massar-Position": text}))
+        assert (await at.send()).position == (0, 0)
+
+
+@pytest.mark.parametrize("reply", [Reply(), problem(409, "stale-epoch"), problem(404, "not-found")])
+@pytest.mark.parametrize("epoch", [str(EPOCH_MAX + 1), "1790000000", "9" * 18, "9" * 40])
+async def test_an_answer_that_names_an_impossible_epoch_is_no_answer_and_proves_nothing(
+    reply: Reply, epoch: str
+) -> None:
+    async with world() as at:
+        at.origin.reply(msgspec.structs.replace(reply, headers={"Massar-Epoch": epoch}))
+        with pytest.raises(Failed, match="impossible epoch") as failure:
+            await at.send()
+        assert not isinstance(failure.value, StaleEpoch)
+        assert (failure.value.nothing_done, failure.value.away) == (False, False)
+        assert at.outcomes == [("rabat", Outcome.ERROR)]
+        at.origin.reply(Reply(headers={"Massar-Epoch": str(EPOCH_MAX)}))
+        assert (await at.send()).epoch == EPOCH_MAX
+
+
+@pytest.mark.parametrize(
+    ("text", "age_s"),
+    [("-5", 0.0), ("1e300", DATA_AGE_MAX_S), ("inf", DATA_AGE_MAX_S), ("nan", DATA_AGE_MAX_S), ("x", None)],
+)
+async def test_an_age_is_one_that_can_be_told(text: str, age_s: float | None) -> None:
+    async with world() as at:
+        at.origin.reply(Reply(headers={"Massar-Data-Age": text}))
+        assert (await at.send()).data_age_s == age_s
 
 
 async def test_at_the_bound_nothing_more_is_sent_and_places_come_back() -> None:

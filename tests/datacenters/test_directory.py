@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from datacenters import control, etcd_keys, record
-from datacenters.directory import ETCD_SILENT_MAX_S, Directory, Mode
+from datacenters.directory import EPOCHS_AHEAD_MAX, ETCD_SILENT_MAX_S, Directory, Mode
 from datacenters.etcd import Etcd
 from datacenters.record import Phase, Record
 from datacenters.sites import Site
@@ -121,6 +121,16 @@ async def test_a_higher_epoch_on_an_answer_makes_the_record_be_read_at_once(
     finally:
         await client.aclose()
         await proxy.stop()
+
+
+async def test_how_far_ahead_a_datacenter_may_know_is_counted_from_what_is_declared(etcd: Etcd) -> None:
+    await install(etcd)
+    await change(etcd, epoch=5)
+    async with following(etcd) as directory:
+        assert directory.epoch_max == 5 + EPOCHS_AHEAD_MAX
+        directory.observe_epoch(7)  # what was only heard of moves no bound
+        assert directory.epoch_max == 5 + EPOCHS_AHEAD_MAX
+    assert Directory(etcd, site="rabat", sites={}).epoch_max == EPOCHS_AHEAD_MAX
 
 
 async def test_a_record_below_the_highest_epoch_is_refused_and_shows_as_degraded(etcd: Etcd) -> None:

@@ -48,6 +48,7 @@ ELSES = right("/v1/pupils/pupilccccccccccc/absences?view=family&from=2026-09-09"
 )
 PAGE = b"<html>upstream text</html>"
 LENGTH = len(ELSES)
+STALE = msgspec.json.encode({"slug": "stale-epoch", "status": 409})
 CHUNKS = b"%x\r\n%b\r\n" % (LENGTH, ELSES)
 
 BROKEN: dict[str, Script] = {
@@ -68,6 +69,9 @@ BROKEN: dict[str, Script] = {
     "a length beyond the bound, and not a byte": silent(head(length=ANSWER_BYTES_MAX + 1)),
     "a body without an end": pours(head(), b" " * 65_536),
     "chunks without an end, and more of them": pours(head(200, "transfer-encoding: chunked"), CHUNKS),
+    "an epoch of another count": says(head(200, "massar-epoch: 1790000000", length=LENGTH) + ELSES),
+    "an epoch beyond all numbers": says(head(200, f"massar-epoch: {'9' * 40}", length=LENGTH) + ELSES),
+    "a word of an impossible epoch": says(head(409, f"massar-epoch: {'9' * 18}", length=len(STALE)) + STALE),
     "a header with a NUL": says(head(200, "x-a: b\0c", length=LENGTH) + ELSES),
     "a header without a colon": says(head(200, "nonsense", length=LENGTH) + ELSES),
     "a header on two lines": says(head(200, "x-a: b\r\n c", length=LENGTH) + ELSES),
@@ -244,6 +248,28 @@ async def test_a_cookie_of_the_datacenter_reaches_nobody_and_is_not_kept(
     assert held != []
     assert not any(b"of-one-reader" in entry for entry in held)
     assert not world.http.cookies
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"last-modified: {text}" for text in ("soon", "0", "Sun, 31 Feb 1994 08:49:37 GMT")),
+        *(f"etag: {text}" for text in ("v1", '"a" b"', '"a", *', "*", f'"{"a" * 5000}"')),
+    ],
+)
+async def test_what_is_no_date_or_no_tag_of_the_datacenter_goes_to_nobody_nor_back_to_it(
+    world: World, datacenters: dict[str, Wayward], line: str, fresh_day: str
+) -> None:
+    body = right(f"/v1/pupils/{PUPIL}/absences?view=family&from={fresh_day}")
+    datacenters["rabat"].scripts[f"from={fresh_day}"] = says(head(200, line, length=len(body)) + body)
+    first = await world.get(path(fresh_day), PUPIL)
+    assert (first.status_code, first.json()) == (200, msgspec.json.decode(body))
+    assert "last-modified" not in first.headers
+    world.clock.advance(5 * 60)  # stale now: it would be asked whether it is unchanged
+    assert (await world.get(path(fresh_day), PUPIL)).status_code == 200
+    seen = [one for one in datacenters["rabat"].seen if f"from={fresh_day}" in one.target]
+    assert len(seen) == 2
+    assert not any("if-none-match" in one.headers for one in seen)
 
 
 async def test_response_smuggling_what_comes_behind_an_answer_is_nobodys_answer(
