@@ -20,6 +20,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
 KID_MAX = 255
+_NAMES = "names"
 _HEAD_BYTES = 1 + NONCE_BYTES
 
 
@@ -28,17 +29,22 @@ class SealBroken(Exception):
 
 
 class SealingKeys(msgspec.Struct, frozen=True):
-    """A ring of keys: `current` seals, all open. Keys never show in a repr."""
+    """A ring of keys: `current` seals, all open. Keys never show in a repr.
+
+    `names` is what names outside the process come from, so that keys come and go and names stay; without it they come
+    from the oldest key, and change when that one is taken out.
+    """
 
     current: int
     keys: Mapping[int, bytes]
+    names: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.current not in self.keys:
             raise ValueError("the current key is not in the ring")
         if any(not 0 <= kid <= KID_MAX for kid in self.keys):
             raise ValueError("a key id is one byte")
-        if any(len(key) != KEY_BYTES for key in self.keys.values()):
+        if any(len(key) != KEY_BYTES for key in (*self.keys.values(), self._named_by)):
             raise ValueError(f"a sealing key is {KEY_BYTES} bytes")
 
     def __repr__(self) -> str:
@@ -48,27 +54,39 @@ class SealingKeys(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> SealingKeys:
         """Read a key file: one `[kid ]hex` a line, the current one first; a line without kid has kid 0.
 
+        One line more, anywhere, may be `names hex`: the secret for names. With the hex of the oldest key (the last line)
+        the names are those that they were without it.
         Raises `ValueError`, which never contains key material.
         """
         keys: dict[int, bytes] = {}
+        names: bytes | None = None
         for line in text.split("\n"):
-            kid, _, key = line.strip().rpartition(" ")
+            word, _, key = line.strip().rpartition(" ")
             if not key:
                 continue
-            if int(kid or 0) in keys:
+            if word == _NAMES:
+                if names is not None:
+                    raise ValueError("the secret for names stands twice in the sealing key file")
+                names = _from_hex(key)
+                continue
+            kid = _kid(word)
+            if kid in keys:
                 raise ValueError("a key id stands twice in the sealing key file")
-            keys[int(kid or 0)] = _from_hex(key)
+            keys[kid] = _from_hex(key)
         if not keys:
-            raise ValueError("the sealing key file is empty")
-        return cls(current=next(iter(keys)), keys=keys)
+            raise ValueError("the sealing key file holds no key")
+        return cls(current=next(iter(keys)), keys=keys, names=names)
 
     @property
     def name_secret(self) -> bytes:
-        """The secret for names outside the process: of the oldest key, so that a rotation keeps the names."""
-        oldest = list(self.keys.values())[-1]
+        """The secret for names outside the process."""
         return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"massar cache names").derive(
-            oldest
+            self._named_by
         )
+
+    @property
+    def _named_by(self) -> bytes:
+        return self.names if self.names is not None else list(self.keys.values())[-1]
 
 
 class Sealer:
@@ -99,6 +117,12 @@ class Sealer:
 
 def _body_key(key: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"massar cache bodies").derive(key)
+
+
+def _kid(text: str) -> int:
+    if text and not (text.isascii() and text.isdigit() and len(text) <= len(str(KID_MAX))):
+        raise ValueError("a key id is one byte, written in decimal")
+    return int(text or 0)
 
 
 def _from_hex(text: str) -> bytes:

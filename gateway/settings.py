@@ -70,7 +70,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         setting("Key file of the write journal: one `[number ]hex` a line, the current one first. A secret."),
     ]
     seal_key_file: Annotated[
-        Path, setting("32 bytes as hex, one key per line: the first seals cache entries, all open them.")
+        Path,
+        setting(
+            "32 bytes as hex, one `[number ]hex` a line: the first seals cache entries, all open them; `names hex` names them."
+        ),
     ]
     listen: Annotated[Text, setting("Public address as host:port.", pattern=r"^\S+:\d{1,5}$")] = (
         "127.0.0.1:8000"

@@ -28,8 +28,8 @@ def make(folder: Path, *, sites: tuple[str, ...]) -> None:
     for site in sites:
         for kind in ("gateway", "datacenter", "director"):
             _pair(folder, f"{kind}-{site}")
-    for name in (SEAL_KEY, JOURNAL_KEY):
-        write_secret(folder / name, secrets.token_hex(SEAL_KEY_BYTES).encode() + b"\n")
+    write_secret(folder / SEAL_KEY, b"0 %b\nnames %b\n" % (_secret(), _secret()))
+    write_secret(folder / JOURNAL_KEY, b"%b\n" % _secret())
 
 
 def write_secret(path: Path, content: bytes) -> None:
@@ -37,6 +37,10 @@ def write_secret(path: Path, content: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "wb") as out:
         out.write(content)
+
+
+def _secret() -> bytes:
+    return secrets.token_hex(SEAL_KEY_BYTES).encode()
 
 
 def _pair(folder: Path, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +85,21 @@ def test_names_stay_when_the_key_rotates() -> None:
     assert before.name_secret != b"\xaa" * 32
 
 
+def test_with_a_secret_of_their_own_names_stay_whatever_becomes_of_the_keys() -> None:
+    alone = SealingKeys.parse("aa" * 32)
+    for file in (
+        f"names {'aa' * 32}\n{'aa' * 32}",
+        f"{'aa' * 32}\nnames {'aa' * 32}",
+        f"0 {'aa' * 32}\n1 {'bb' * 32}\nnames {'aa' * 32}\n",
+        f"1 {'bb' * 32}\nnames {'aa' * 32}\n0 {'aa' * 32}",
+        f"2 {'cc' * 32}\n\n  names {'aa' * 32}\n1 {'bb' * 32}",
+    ):
+        assert SealingKeys.parse(file).name_secret == alone.name_secret
+    named = SealingKeys.parse(f"1 {'bb' * 32}\nnames {'aa' * 32}\n0 {'cc' * 32}")
+    assert (named.current, dict(named.keys)) == (1, {1: b"\xbb" * 32, 0: b"\xcc" * 32})
+    assert repr(named) == "SealingKeys(current=1, kids=[0, 1])"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -94,13 +111,37 @@ def test_names_stay_when_the_key_rotates() -> None:
         f"-1 {'aa' * 32}",
         f"x {'aa' * 32}",
         f"{'aa' * 32}\n{'bb' * 32}",
+        f"{'aa' * 32} {'aa' * 32}",
+        f"1{'aa' * 32} {'bb' * 32}",
+        f"²{'aa' * 32} {'bb' * 32}",
+        f"names {'aa' * 32}",
+        f"names {'aa' * 31}\n{'bb' * 32}",
+        f"names {'zz' * 32}\n{'bb' * 32}",
+        f"names {'aa' * 32}\n{'bb' * 32}\nnames {'aa' * 32}",
+        f"1 names {'aa' * 32}\n{'bb' * 32}",
     ],
 )
 def test_a_bad_key_file_is_refused_without_showing_keys(text: str) -> None:
     with pytest.raises(ValueError) as refusal:
         SealingKeys.parse(text)
-    assert "aaaa" not in str(refusal.value)
-    assert "zzzz" not in str(refusal.value)
+    told = "".join(traceback.format_exception_only(refusal.value)) + repr(refusal.value)
+    assert refusal.value.__cause__ is None
+    for material in ("aaaa", "zzzz", "bbbb"):
+        assert material not in told
+
+
+KEY_LINES = st.text(alphabet="0123456789abcdef \n\tnames_²", min_size=1, max_size=200)
+
+
+@given(KEY_LINES, KEY_LINES)
+def test_whatever_stands_in_a_key_file_no_error_repeats_it(one: str, other: str) -> None:
+    secret = "f0e1d2c3b4a5968778695a4b3c2d1e0f" * 2
+    told = ""
+    try:
+        SealingKeys.parse(f"{one}{secret}{other}")
+    except ValueError as error:
+        told = str(error)
+    assert not any(secret[at : at + 6] in told for at in range(len(secret) - 6))
 
 
 def test_the_current_key_is_in_the_ring() -> None:

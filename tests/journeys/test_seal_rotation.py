@@ -51,10 +51,11 @@ class Site:
         self._raw = Redis.from_url(valkey_url)
         stack.push_async_callback(self._raw.aclose)
 
-    async def gateway(self, *ring: int) -> World:
-        """A gateway whose key file holds these keys, the current one first."""
+    async def gateway(self, *ring: int, names: int | None = None) -> World:
+        """A gateway whose key file holds these keys, the current one first; `names`: of which its names are made."""
         file = self._folder / f"seal-{'-'.join(map(str, ring))}-{secrets.token_hex(4)}.key"
-        file.write_text("".join(f"{number} {KEYS[number]}\n" for number in ring))
+        named = "" if names is None else f"names {KEYS[names]}\n"
+        file.write_text(named + "".join(f"{number} {KEYS[number]}\n" for number in ring))
         made = await self._stack.enter_async_context(
             wayward_world(
                 self._ground,
@@ -76,6 +77,10 @@ class Site:
             if isinstance(value, bytes) and len(value) > ORDER_DIGITS and value[:ORDER_DIGITS].isdigit():
                 found[name] = value[ORDER_DIGITS]
         return found
+
+    async def names(self) -> set[bytes]:
+        """Every name in Valkey, generations' included."""
+        return {name async for name in self._raw.scan_iter()}
 
     async def stored(self, count: int) -> dict[bytes, int]:
         """Those entries, once there are so many."""
@@ -208,3 +213,53 @@ async def test_what_a_key_from_the_middle_of_the_ring_sealed_is_counted_as_broke
     again = await site.gateway(NEWEST, OLD)
     assert told(await again.get(path(day), OTHER_PARENT)) == (200, FROM_VALKEY)
     assert site.rabat.count(f"from={day}") == 1
+
+
+# A whole rotation, as docs/operating.md tells it: the keys of each step's file, and whose names it has.
+STEPS: dict[str, tuple[tuple[int, ...], int | None]] = {
+    "before": ((OLD,), None),
+    "names get a line of their own": ((OLD,), OLD),
+    "the new key opens": ((OLD, NEW), OLD),
+    "the new key seals": ((NEW, OLD), OLD),
+    "the old key is gone": ((NEW,), OLD),
+    "the next one opens": ((NEW, NEWEST), OLD),
+}
+GRADES = f"/v1/pupils/{PUPIL}/grades"
+
+
+async def test_through_a_whole_rotation_every_entry_and_every_purge_is_found(site: Site) -> None:
+    """What the old key sealed is found as long as that key is there, and then counted; no name in Valkey changes."""
+    sealed_by: dict[str, int] = {}
+    names: set[bytes] = set()
+    before: World | None = None
+    for number, (step, (ring, named)) in enumerate(STEPS.items()):
+        now = await site.gateway(*ring, names=named)
+        broken = counted(now, "seal_broken")
+        gone = {day for day, key in sealed_by.items() if key not in ring}
+        assert bool(gone) == (step == "the old key is gone")
+        for day in sealed_by:
+            assert told(await now.get(path(day), PUPIL)) == (200, FETCHED if day in gone else FROM_VALKEY), (
+                step
+            )
+        assert counted(now, "seal_broken") == broken + len(gone)
+        # The entry is found, and so is the purge that came after it.
+        assert told(await now.get(GRADES, PUPIL)) == (200, FETCHED), step
+
+        new = f"2027-03-{number + 1:02}"
+        assert told(await now.get(path(new), PUPIL)) == (200, FETCHED)
+        sealed_by |= dict.fromkeys((*gone, new), ring[0])
+        await site.stored(KNOWN + len(sealed_by) + 1)
+        if before is not None:  # one that was not started again yet, beside one that was
+            assert told(await before.get(path(new), PARENT)) == (200, FROM_VALKEY), step
+        await purge_grades(now, place=1_000 + number)
+        then, names = names, await site.names()
+        assert len(names) == len(then) + 1 or not then, "but for the new day's entry nothing has a new name"
+        assert then <= names
+        before = now
+
+
+async def purge_grades(world: World, *, place: int) -> None:
+    """Outdate the pupil's grades, in Valkey too."""
+    cache = world.app._reads._cache
+    (held,) = [held for text, held in cache._memory._held.items() if "/grades/" in text]
+    await cache.purge(held.entry.tags[1:], place)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from auth.keys import SigningKeys
+from cache.sealing import SealingKeys
 from datacenters import sender_keys
 from datacenters.journal_seal import JournalSeal
 from sandbox import keys
@@ -33,8 +34,15 @@ def test_every_site_has_a_pair_that_fits(made: Path, kind: str) -> None:
 
 
 def test_the_secrets_are_hex_of_32_bytes_and_each_another(made: Path) -> None:
-    secrets = {bytes.fromhex((made / name).read_text().strip()) for name in (keys.SEAL_KEY, keys.JOURNAL_KEY)}
-    assert [len(secret) for secret in secrets] == [32, 32]
+    words = [*(made / keys.SEAL_KEY).read_text().split(), *(made / keys.JOURNAL_KEY).read_text().split()]
+    assert (words[0], words[2]) == ("0", "names")
+    secrets = {bytes.fromhex(word) for word in (words[1], words[3], words[4])}
+    assert [len(secret) for secret in secrets] == [32, 32, 32]
+
+
+def test_the_cache_has_a_key_and_a_secret_for_names_that_outlives_it(made: Path) -> None:
+    ring = SealingKeys.parse((made / keys.SEAL_KEY).read_text())
+    assert (ring.current, ring.names is not None) == (0, True)
 
 
 def test_journal_records_can_be_sealed(made: Path) -> None:
