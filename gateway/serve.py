@@ -7,6 +7,7 @@ then everything this process started is gone.
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import subprocess
 import sys
@@ -27,6 +28,9 @@ PARTS = ("private", "workers")
 BACKLOG = 1024
 # Granian counts connections, not requests, and phones keep theirs open.
 CONNECTIONS_PER_WORKER_MAX = 8192
+# What a worker opens beside them at most: its clients (schools' origins 512, etcd, datacenters, Valkey, accounts) and files.
+OWN_FILES_MAX = 2048
+OPEN_FILES_MIN = CONNECTIONS_PER_WORKER_MAX + OWN_FILES_MAX
 HTTP1_HEADER_BUFFER_BYTES = 65_536
 RESPAWN_INTERVAL_S = 5.0
 
@@ -37,6 +41,7 @@ def run_gateway(environment: Mapping[str, str]) -> int:
     """Serve until TERM or INT; returns the exit code."""
     settings = read_settings(environment)
     logs.configure("gateway", settings.site)
+    _tell_of_few_files()
     _empty(settings.metrics_dir)
     child_environment = {
         **environment,
@@ -64,6 +69,18 @@ def run_gateway(environment: Mapping[str, str]) -> int:
     threading.Event().wait(settings.drain_s)
     _stop(children, settings.stop_s)
     return 0
+
+
+def _tell_of_few_files() -> None:
+    """Say so where a worker may open fewer files than it takes connections.
+
+    Granian raises its processes' soft limit to the hard one as it is loaded; nothing raises that.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES_MIN:
+        _log.warning(
+            "a worker may open fewer files than it takes connections", may=hard, needs=OPEN_FILES_MIN
+        )
 
 
 def _empty(directory: Path) -> None:

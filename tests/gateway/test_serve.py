@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import serve
 from gateway.condition import DRAINING_FILE
@@ -32,6 +34,24 @@ def test_the_metrics_folder_is_emptied_of_what_an_earlier_run_left_and_of_nothin
         (folder / name).touch()
     serve._empty(folder)
     assert [path.name for path in folder.iterdir()] == ["keep.txt"]
+
+
+@pytest.mark.parametrize(
+    ("hard", "told"),
+    [
+        (serve.OPEN_FILES_MIN - 1, True),
+        (serve.OPEN_FILES_MIN, False),
+        (resource.RLIM_INFINITY, False),
+    ],
+)
+def test_a_hard_limit_of_open_files_below_what_a_worker_takes_is_told_at_the_start(
+    hard: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (128, hard))
+    with capture_logs() as logs:
+        serve._tell_of_few_files()
+    needed = {"may": hard, "needs": serve.OPEN_FILES_MIN}
+    assert [{key: log[key] for key in needed} for log in logs] == ([needed] if told else [])
 
 
 def child(program: str) -> subprocess.Popen[bytes]:

@@ -20,6 +20,7 @@ from tests.journeys.wayward import (
     head,
     right,
     says,
+    standing_gateway,
     wayward_datacenters,
     wayward_world,
 )
@@ -30,6 +31,7 @@ TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
 SENT_MAX = 2
 SLOW = 2 * AT_ONCE_MAX
 LARGE_BYTES_MIN = 1_000_000
+FILES_SOFT = 256
 
 
 def path(day: str) -> str:
@@ -265,3 +267,21 @@ async def test_an_odd_header_changes_nothing_of_the_answer_cold_or_warm(
 def worker(request_id: str | None) -> str:
     """Which worker process answered."""
     return (request_id or "").partition("-")[0]
+
+
+# Many
+
+
+async def test_a_gateway_under_a_low_soft_limit_of_open_files_holds_as_many_as_come(
+    ground: Ground, logs: Path
+) -> None:
+    async with (
+        standing_gateway(ground, logs, files_soft=FILES_SOFT) as standing,
+        wires(standing, 2 * FILES_SOFT) as held,
+    ):
+        asked = standing.request("/readyz", None)
+        answers = await asyncio.gather(*(wire.asked(asked) for wire in held))
+        assert {answer.status for answer in answers if answer is not None} == {200}
+        assert None not in answers
+        again = await asyncio.gather(*(wire.asked(asked) for wire in held))
+        assert None not in again, "they were all held"

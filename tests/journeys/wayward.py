@@ -286,8 +286,11 @@ class Standing:
 
 
 @asynccontextmanager
-async def standing_gateway(ground: Ground, logs: Path, **settings: str) -> AsyncIterator[Standing]:
-    """Start one and wait until it is ready; `settings` by their names in lower case."""
+async def standing_gateway(
+    ground: Ground, logs: Path, *, files_soft: int | None = None, **settings: str
+) -> AsyncIterator[Standing]:
+    """Start one and wait until it is ready; `settings` by their names in lower case, `files_soft` its shell's `ulimit -Sn`."""
+    limited = ["/bin/sh", "-c", f'ulimit -Sn {files_soft}; exec "$@"', "sh"] if files_soft else []
     async with wayward_datacenters() as datacenters:
         port, private_port = ports.free_ports(2)
         sites = {site: {"datacenter_url": one.url, "name": NAMES[site]} for site, one in datacenters.items()}
@@ -312,7 +315,7 @@ async def standing_gateway(ground: Ground, logs: Path, **settings: str) -> Async
             **settings,
         }
         process = processes.spawn(
-            [sys.executable, "-m", "gateway", "gateway"],
+            [*limited, sys.executable, "-m", "gateway", "gateway"],
             name=f"gateway-{port}",
             log=logs / f"gateway-{port}.log",
             environment={
