@@ -59,6 +59,7 @@ ColdRead: TypeAlias = Callable[[Endpoint, CachedRead, dict[str, str], Scope, Rec
 RETRY_AFTER_S = 1.0
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _LENGTH_DIGITS_MAX = 18
+_OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _HIT = Event.HIT_TIER1.value
 
 
@@ -140,6 +141,8 @@ class Edge:
                 accept_encoding = value if accept_encoding is None else accept_encoding + b"," + value
             elif name == b"massar-position":
                 position = value if position is None else position + b"," + value
+            elif name in _OF_A_BODY:
+                return None  # judged where those of every request are
         if header_bytes > self._header_bytes_max or len(scope["path"]) + len(query) > self._target_bytes_max:
             return None
         now = self._clock()

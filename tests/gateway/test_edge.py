@@ -386,6 +386,32 @@ async def test_a_warm_entry_does_not_excuse_a_request_beyond_its_bounds(shared: 
     assert (await answered(shared.app, long)).slug == "uri-too-long"
 
 
+@pytest.mark.parametrize(
+    ("framing", "status", "slug"),
+    [
+        ((b"content-length", b"65537"), 413, "body-too-large"),
+        ((b"content-length", b"9" * 5000), 413, "body-too-large"),
+        ((b"content-length", b"-1"), 400, "bad-request"),
+        ((b"content-length", b"many"), 400, "bad-request"),
+        ((b"content-length", b""), 400, "bad-request"),
+        ((b"content-length", b"0"), 200, None),
+        ((b"content-length", b"2"), 200, None),
+        ((b"transfer-encoding", b"chunked"), 200, None),
+    ],
+)
+async def test_what_a_read_says_of_a_body_is_judged_alike_cold_and_warm(
+    world: World, framing: tuple[bytes, bytes], status: int, slug: str | None
+) -> None:
+    read = scope_of("GET", GRADES, headers=[(b"host", b"gateway"), bearer(world, PUPIL), framing])
+    cold = await answered(world.app, dict(read))
+    await warmed(world)
+    warm = await answered(world.app, dict(read))
+    for answer in (cold, warm):
+        assert answer.status == status
+        if slug is not None:
+            assert answer.slug == slug
+
+
 async def test_bodies_on_their_way_are_bounded_in_number(make_world: MakeWorld) -> None:
     world = await make_world(receiving_max=1)
     rest = asyncio.Event()
