@@ -18,6 +18,7 @@ from cache.generations import EVERYTHING
 from cache.memory import Held
 from cache.policy import Policy, is_failure, nobody_answers
 from cache.reading import Fetched, State, made_of
+from cache.softened import Softened
 
 TAGS_PER_ENTRY_MAX = 16
 
@@ -62,12 +63,12 @@ def made(
     )
 
 
-def held(ask: Ask, entry: Entry, *, looked_at: float, now: float, lot: float) -> Held:
+def held(ask: Ask, entry: Entry, *, looked_at: float, now: float, lot: float, softened: Softened) -> Held:
     """The entry for tier 1; its window counts from when tier 2 was asked, before the fetch, not from the answer.
 
     By `lot` (0 to 1) entries that were filled together part when they are fetched anew behind their readers.
     """
-    policy, fresh_until_s = ask.policy, fresh_until(entry, ask.policy)
+    policy, fresh_until_s = ask.policy, fresh_until(entry, ask.policy, softened)
     return Held(
         entry,
         key=ask.text,
@@ -92,25 +93,27 @@ class Known(msgspec.Struct, frozen=True):
     answered: bool = False
 
 
-def at_once(ask: Ask, known: Known, now: float, *, epochs: Epochs) -> State | None:
+def at_once(ask: Ask, known: Known, now: float, *, epochs: Epochs, softened: Softened) -> State | None:
     """How what is known may be shown before anybody is asked; None where somebody must be asked first."""
     best = known.best
     if best is None or best.position < ask.not_before:
         return None
-    verdict = judge(best, ask.policy, now, epochs=epochs)
+    verdict = judge(best, ask.policy, now, epochs=epochs, softened=softened)
     if verdict is Verdict.FRESH:
         return State.HIT
-    stale_s = now - fresh_until(best, ask.policy)
+    stale_s = now - fresh_until(best, ask.policy, softened)
     behind = verdict is Verdict.STALE and stale_s < ask.policy.stale_while_revalidate_s
     return State.REVALIDATING if behind else None
 
 
-def instead(ask: Ask, known: Known, error: BaseException, now: float, *, epochs: Epochs) -> State | None:
+def instead(
+    ask: Ask, known: Known, error: BaseException, now: float, *, epochs: Epochs, softened: Softened
+) -> State | None:
     """How what is known may stand in for a failed fetch; None where the error is the answer."""
     best = known.best
     if best is None or not is_failure(error) or best.position < ask.not_before:
         return None
-    if judge(best, ask.policy, now, epochs=epochs) is Verdict.STALE:
+    if judge(best, ask.policy, now, epochs=epochs, softened=softened) is Verdict.STALE:
         return State.STALE
     survives = nobody_answers(error) and may_survive(best, ask.policy, now, epochs=epochs)
     return State.SURVIVAL if survives else None

@@ -1,17 +1,19 @@
-"""May this entry be shown? Pure judgement by age, by class and by what is known of the epochs.
+"""May this entry be shown? Pure judgement by age, by class, by soft purges and by what is known of the epochs.
 
 Invariant: an entry from beyond a switch position is never shown in any state; an older version is never
-called newer.
+called newer; nothing that was softened is called fresh.
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 import msgspec
 
 from cache.entries import Entry, Position
 from cache.policy import Policy
+from cache.softened import Softened
 
 EPOCHS_REMEMBERED_MAX = 16
 # Two clocks of one site differ by less; an entry from further in the future has no age to judge.
@@ -64,22 +66,22 @@ class Epochs(msgspec.Struct, frozen=True):
         return entry.position <= switch
 
 
-def judge(entry: Entry, policy: Policy, now: float, *, epochs: Epochs) -> Verdict:
-    """The verdict on one entry at `now` (Unix seconds). Purges are judged elsewhere, by generations."""
+def judge(entry: Entry, policy: Policy, now: float, *, epochs: Epochs, softened: Softened) -> Verdict:
+    """The verdict on one entry at `now` (Unix seconds). Hard purges are judged elsewhere, by generations."""
     if not epochs.trust(entry):
         return Verdict.DISTRUSTED
     if now < entry.stored_at - CLOCK_SKEW_MAX_S:
         return Verdict.EXPIRED
-    stale_s = now - fresh_until(entry, policy)
-    if stale_s < 0:
+    stale_s = now - fresh_until(entry, policy, softened)
+    if stale_s < 0 and softened.since(entry.tags, entry.stored_at) == math.inf:  # a clock may be set back
         return Verdict.FRESH
     return Verdict.STALE if stale_s < policy.stale_if_error_s else Verdict.EXPIRED
 
 
-def fresh_until(entry: Entry, policy: Policy) -> float:
-    """Unix seconds at which freshness ends: the class's window, or the origin's if that is shorter."""
+def fresh_until(entry: Entry, policy: Policy, softened: Softened) -> float:
+    """Unix seconds at which freshness ends: the earliest of the class's window, the origin's own, and a soft purge."""
     fresh_s = policy.fresh_s if entry.max_age_s is None else min(policy.fresh_s, entry.max_age_s)
-    return entry.stored_at + fresh_s
+    return min(entry.stored_at + fresh_s, softened.since(entry.tags, entry.stored_at))
 
 
 def may_survive(entry: Entry, policy: Policy, now: float, *, epochs: Epochs) -> bool:

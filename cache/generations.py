@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Generic, TypeVar
 
 # Every entry carries this tag besides its own, so that one raise outdates all of them.
 EVERYTHING = "*"
@@ -19,52 +20,32 @@ BETWEEN = 1 << 16
 ERA = BETWEEN << 40
 
 
-class Generations:
-    """The process's own knowledge of purges, bounded to `max_tags` tags (about 200 bytes each)."""
+Number = TypeVar("Number", int, float)
 
-    def __init__(self, *, max_tags: int) -> None:
+
+class Rising(Generic[Number]):
+    """A number for each tag that only rises, bounded to `max_tags` tags (about 200 bytes each) above a floor for all."""
+
+    def __init__(self, *, max_tags: int, floor: Number) -> None:
         if max_tags < 2:
             raise ValueError("max_tags must be at least 2")
         self._max_tags = max_tags
-        self._values: dict[str, int] = {}
-        self._floor = 0
-        self.highest = 0
-        """The largest value ever heard, of any tag."""
+        self._values: dict[str, Number] = {}
+        self._floor: Number = floor
+        self.highest: Number = floor
+        """The largest number ever heard, of any tag."""
         self.serial = 0
-        """Changes whenever any generation does: equal serials mean that nothing was purged in between."""
+        """Changes whenever any number does: equal serials mean that nothing was heard in between."""
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def at(self, place: int | None) -> int:
-        """The value of the purge at this place of the feed; None: it has none, and comes after all that was heard."""
-        if place is None:
-            return self.highest + 1
-        return self.highest // ERA * ERA + place * BETWEEN
-
-    def next_era(self) -> int:
-        """The value above all of this era, for a feed that begins again further down."""
-        return (self.highest // ERA + 1) * ERA
-
-    def current(self, tag: str) -> int:
-        """The generation of a tag; the floor when nothing was heard about it."""
+    def current(self, tag: str) -> Number:
+        """The number of a tag; the floor when nothing was heard about it."""
         return self._values.get(tag, self._floor)
 
-    def snapshot(self, tags: Sequence[str]) -> tuple[int, ...]:
-        """The generations of `tags`, to be read before the fetch whose entry will carry them."""
-        values, floor = self._values, self._floor
-        return tuple([values.get(tag, floor) for tag in tags])
-
-    def outdated(self, tags: Sequence[str], recorded: Sequence[int]) -> bool:
-        """Whether any of the tags was purged after `recorded` was read."""
-        values, floor = self._values, self._floor
-        for tag, generation in zip(tags, recorded, strict=True):
-            if values.get(tag, floor) > generation:
-                return True
-        return False
-
-    def raise_to(self, tag: str, value: int) -> bool:
-        """Raise a tag's generation; a lower or equal value changes nothing and returns False."""
+    def raise_to(self, tag: str, value: Number) -> bool:
+        """Raise a tag's number; a lower or equal value changes nothing and returns False."""
         if value <= self.current(tag):
             return False
         self.serial += 1
@@ -83,6 +64,36 @@ class Generations:
         oldest = list(islice(self._values, (self._max_tags + 1) // 2))
         self._raise_floor(max(self._values[tag] for tag in oldest))
 
-    def _raise_floor(self, value: int) -> None:
+    def _raise_floor(self, value: Number) -> None:
         self._floor = value
         self._values = {tag: own for tag, own in self._values.items() if own > value}
+
+
+class Generations(Rising[int]):
+    """The process's own knowledge of purges."""
+
+    def __init__(self, *, max_tags: int) -> None:
+        super().__init__(max_tags=max_tags, floor=0)
+
+    def at(self, place: int | None) -> int:
+        """The value of the purge at this place of the feed; None: it has none, and comes after all that was heard."""
+        if place is None:
+            return self.highest + 1
+        return self.highest // ERA * ERA + place * BETWEEN
+
+    def next_era(self) -> int:
+        """The value above all of this era, for a feed that begins again further down."""
+        return (self.highest // ERA + 1) * ERA
+
+    def snapshot(self, tags: Sequence[str]) -> tuple[int, ...]:
+        """The generations of `tags`, to be read before the fetch whose entry will carry them."""
+        values, floor = self._values, self._floor
+        return tuple([values.get(tag, floor) for tag in tags])
+
+    def outdated(self, tags: Sequence[str], recorded: Sequence[int]) -> bool:
+        """Whether any of the tags was purged after `recorded` was read."""
+        values, floor = self._values, self._floor
+        for tag, generation in zip(tags, recorded, strict=True):
+            if values.get(tag, floor) > generation:
+                return True
+        return False

@@ -48,10 +48,10 @@ class Held:
     __slots__ = (
         "ahead_at",
         "entry",
-        "epochs_serial",
         "fresh_until_s",
         "from_s",
         "generations_serial",
+        "heard_serial",
         "prepared",
         "shared",
         "size_bytes",
@@ -77,7 +77,7 @@ class Held:
         self.fresh_until_s = fresh_until_s
         self.ahead_at = ahead_at
         self.generations_serial = -1
-        self.epochs_serial = -1
+        self.heard_serial = -1
         self.prepared: object | None = None
         self.shared = shared
         self.uses = 0

@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,11 +24,12 @@ from cache.cache_key import CacheKey
 from cache.coalescing import SingleFlight
 from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import Epochs, Verdict, judge, newer
-from cache.generations import EVERYTHING, Generations
+from cache.generations import Generations
 from cache.leases import Heard, Lease
 from cache.memory import Held, MemoryTier
 from cache.policy import Policy
 from cache.promptness import Waited
+from cache.purging import Purging
 from cache.reading import Event, Fetched, Reading, State, reading_of
 from cache.sealing import Sealer
 from cache.shared import Looked, SharedTier, shared_tier
@@ -45,7 +45,7 @@ PROMPT_MAX_S = 0.05
 AHEAD_MAX = 16
 
 
-class Cache:
+class Cache(Purging):
     """Two tiers and the rules between them. One per worker."""
 
     def __init__(
@@ -61,14 +61,12 @@ class Cache:
         wait_max_s: float = WAIT_MAX_S,
     ) -> None:
         self._memory = memory
-        self._generations = generations
         self._clock = clock
         self._event = on_event or (lambda _event: None)
-        self._shared = shared_tier(valkey, sealer, self._event)
+        super().__init__(generations=generations, shared=shared_tier(valkey, sealer, self._event))
         self._fetch_max_s = fetch_max_s
         self._hears_purges: Callable[[], bool] = _never
         self._epochs = Epochs()
-        self._epochs_serial = 0
         self._flights: SingleFlight[Reading] = SingleFlight(
             flights_max=FLIGHTS_MAX, waiters_max=WAITERS_MAX, wait_max_s=wait_max_s
         )
@@ -90,7 +88,7 @@ class Cache:
             return None
         if now >= held.until_s and (now >= held.fresh_until_s or not self._hears_purges()):
             return None
-        if held.generations_serial != self._generations.serial or held.epochs_serial != self._epochs_serial:
+        if held.generations_serial != self._generations.serial or held.heard_serial != self._heard_serial:
             return self._confirmed(held)
         return held
 
@@ -119,7 +117,7 @@ class Cache:
             return reading_of(held.entry, State.HIT, 1, now)
         # A reader who comes after a purge, or wants to see a write, must not be given what an earlier fill is
         # fetching: other flight.
-        flight = (text, self._epochs_serial, self._generations.snapshot(ask.tags), not_before)
+        flight = (text, self._heard_serial, self._generations.snapshot(ask.tags), not_before)
         reading, joined = await self._flights.run(flight, lambda: self._resolve(ask))
         if not joined:
             return reading
@@ -133,60 +131,10 @@ class Cache:
         if self._ahead.begin(ask.text, lambda: self._resolve(ask, behind=True, after=after)):
             held.ahead_at = math.inf
 
-    def purge_memory(self, tags: Sequence[str], place: int | None) -> None:
-        """Outdate the tags in this process, at once. `place` grows with every purge of the cluster.
-
-        None: the purge has no place in the feed (etcd is away); it comes after all that was heard.
-        """
-        self._raise(tags, self._generations.at(place))
-
-    def purge(self, tags: Sequence[str], place: int | None) -> Coroutine[Any, Any, None]:
-        """Once awaited: outdate the tags in this process, then in tier 2. Never raises because tier 2 is away.
-
-        The tag `EVERYTHING` outdates all entries: for a feed that may have missed something.
-        """
-        # Counted now: by the time it is awaited another era may have begun.
-        return self._purge(tags, self._generations.at(place))
-
-    async def purge_own(self, tags: Sequence[str], place: int | None) -> None:
-        """As `purge`, for what this process itself has just put into the feed.
-
-        A place below what was heard of its tags may be one of a feed that begins again: it comes after all the same.
-        """
-        value = self._generations.at(place)
-        heard = max((self._generations.current(tag) for tag in tags), default=0)
-        await self._purge(tags, value if value >= heard else self._generations.at(None))
-
-    def begin_era(self) -> None:
-        """Outdate everything in this process: the feed begins again further down, as etcd's does when it was put back."""
-        self._raise((EVERYTHING,), self._generations.next_era())
-
-    async def _purge(self, tags: Sequence[str], value: int) -> None:
-        self._raise(tags, value)
-        if self._shared is not None:
-            await self._shared.purge(tags, value)
-
-    def _raise(self, tags: Sequence[str], value: int) -> None:
-        for tag in tags:
-            self._generations.raise_to(tag, value)
-
     async def note_heard(self, life_s: float) -> None:
         """Note in tier 2, for `life_s` seconds, that this process hears every purge."""
         if self._shared is not None:
             await self._shared.note_heard(life_s)
-
-    async def catch_up(self, place: int) -> None:
-        """Outdate all of tier 2 up to `place` unless somebody heard every purge until a moment ago.
-
-        For a process that starts, before it counts any other place: what was purged while nobody of this site listened
-        would look fresh, and tier 2 may count in a later era than a process that has heard nothing yet.
-        """
-        if self._shared is None:
-            return
-        if (known := await self._shared.generation(EVERYTHING)) is not None:
-            self._raise((EVERYTHING,), known)
-        if not await self._shared.was_heard():
-            await self.purge((EVERYTHING,), place)
 
     def set_epoch(self, epoch: int, switch_position: Position | None) -> None:
         """Hear the epoch, and up to where its predecessor counts (None: not known yet).
@@ -196,7 +144,7 @@ class Cache:
         moved = self._epochs.moved(epoch, switch_position)
         if moved != self._epochs:
             self._epochs = moved
-            self._epochs_serial += 1
+            self._heard_serial += 1
 
     def clear_memory(self) -> None:
         """Forget tier 1."""
@@ -249,7 +197,7 @@ class Cache:
     ) -> Reading | None:
         """What is known, if it may be shown before anybody is asked; what is stale then has somebody ask behind."""
         now = self._clock()
-        state = asking.at_once(ask, known, now, epochs=self._epochs)
+        state = asking.at_once(ask, known, now, epochs=self._epochs, softened=self._softened)
         if known.best is None or state is None or (fresh_only and state is not State.HIT):
             return None
         if known.best.stored_at <= after:
@@ -289,7 +237,8 @@ class Cache:
             best is not None and newer(best, entry) and self._defends(best, ask.policy, now)
         ):  # a lagging datacenter answered
             self._event(Event.REFUSED_OLDER)
-            if judge(best, ask.policy, now, epochs=self._epochs) is Verdict.STALE and self._valid(best):
+            verdict = judge(best, ask.policy, now, epochs=self._epochs, softened=self._softened)
+            if verdict is Verdict.STALE and self._valid(best):
                 self._event(Event.STALE)
                 return reading_of(best, State.STALE, known.tier, now)
         elif self._generations.outdated(entry.tags, entry.generations):
@@ -307,7 +256,7 @@ class Cache:
     def _cover(self, ask: Ask, known: Known, error: BaseException) -> Reading | None:
         """The older answer that may stand in for a failed fetch, if any."""
         now = self._clock()
-        state = asking.instead(ask, known, error, now, epochs=self._epochs)
+        state = asking.instead(ask, known, error, now, epochs=self._epochs, softened=self._softened)
         if known.best is None or state is None or not self._valid(known.best):
             return None
         self._event(Event(state.value))
@@ -353,15 +302,18 @@ class Cache:
 
     def _confirmed(self, held: Held) -> Held | None:
         """`held` again if nothing that was heard since it was last looked at speaks against it."""
-        if not self._valid(held.entry) or not self._epochs.trust(held.entry):
+        entry = held.entry
+        softened = self._softened.since(entry.tags, entry.stored_at) < math.inf
+        if softened or not self._valid(entry) or not self._epochs.trust(entry):
             held.until_s = held.fresh_until_s = held.from_s
             return None
         held.generations_serial = self._generations.serial
-        held.epochs_serial = self._epochs_serial
+        held.heard_serial = self._heard_serial
         return held
 
     def _keep(self, ask: Ask, entry: Entry, looked_at: float, now: float) -> None:
-        held = asking.held(ask, entry, looked_at=looked_at, now=now, lot=random.random())  # noqa: S311 - nobody's secret
+        lot = random.random()  # noqa: S311 - nobody's secret
+        held = asking.held(ask, entry, looked_at=looked_at, now=now, lot=lot, softened=self._softened)
         present = self._memory.get(ask.text)
         if present is not None and present.entry is entry:
             # Looked at again: what the edge prepared still holds.

@@ -12,9 +12,11 @@ from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import Epochs
 from cache.policy import CLASSES, RELATIONS, Policy, S
 from cache.reading import Fetched, State
+from cache.softened import Softened
 from tests.cache.building import KEY, NOW, TAG, Away, NotFound, Switching, entry
 
 EPOCHS = Epochs(current=1)
+NOTHING = Softened(max_tags=2)
 EVERY = [each for each in (*CLASSES.values(), RELATIONS) if each.stored]
 
 
@@ -30,7 +32,7 @@ def ask(policy: Policy = S, *, not_before: Position = NOWHERE, key: CacheKey = K
     ("age_s", "state"), [(59, State.HIT), (60, State.REVALIDATING), (119, State.REVALIDATING), (120, None)]
 )
 def test_fresh_then_stale_while_somebody_asks_then_not_before_that(age_s: float, state: State | None) -> None:
-    assert at_once(ask(), Known(best=entry(), tier=1), NOW + age_s, epochs=EPOCHS) is state
+    assert at_once(ask(), Known(best=entry(), tier=1), NOW + age_s, epochs=EPOCHS, softened=NOTHING) is state
 
 
 @given(st.sampled_from(EVERY), st.floats(0, 10 * 86_400))
@@ -41,14 +43,19 @@ def test_nothing_distrusted_or_from_before_a_write_is_ever_shown(each: Policy, a
         (Known(best=entry()), EPOCHS, ask(each, not_before=(1, 101))),
         (Known(), EPOCHS, ask(each)),
     ]:
-        assert at_once(wanted, known, NOW + age_s, epochs=epochs) is None
-        assert instead(wanted, known, Away(), NOW + age_s, epochs=epochs) is None
+        assert at_once(wanted, known, NOW + age_s, epochs=epochs, softened=NOTHING) is None
+        assert instead(wanted, known, Away(), NOW + age_s, epochs=epochs, softened=NOTHING) is None
 
 
 @given(st.floats(60, 10 * 86_400))
 def test_relations_are_never_shown_stale(age_s: float) -> None:
-    assert at_once(ask(RELATIONS), Known(best=entry()), NOW + age_s, epochs=EPOCHS) is None
-    assert instead(ask(RELATIONS), Known(best=entry()), Switching(), NOW + age_s, epochs=EPOCHS) is None
+    assert at_once(ask(RELATIONS), Known(best=entry()), NOW + age_s, epochs=EPOCHS, softened=NOTHING) is None
+    assert (
+        instead(
+            ask(RELATIONS), Known(best=entry()), Switching(), NOW + age_s, epochs=EPOCHS, softened=NOTHING
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,4 +71,4 @@ def test_relations_are_never_shown_stale(age_s: float) -> None:
 def test_what_may_stand_in_for_a_failure_is_the_class_and_the_error_to_say(
     error: Exception, age_s: float, state: State | None
 ) -> None:
-    assert instead(ask(), Known(best=entry()), error, NOW + age_s, epochs=EPOCHS) is state
+    assert instead(ask(), Known(best=entry()), error, NOW + age_s, epochs=EPOCHS, softened=NOTHING) is state

@@ -19,12 +19,14 @@ from cache.freshness import (
     newer,
 )
 from cache.policy import CLASSES, RELATIONS, Policy
-from tests.cache.building import NOW, entry
+from cache.softened import Softened
+from tests.cache.building import NOW, TAG, entry
 
 POLICIES = st.sampled_from([*CLASSES.values(), RELATIONS])
 AGES_S = st.floats(-100, 8 * policy.DAY_S)
 POSITIONS = st.tuples(st.integers(1, 3), st.integers(0, 50))
 CALM = Epochs(current=1)
+NOTHING = Softened(max_tags=2)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +40,12 @@ CALM = Epochs(current=1)
     ],
 )
 def test_class_s_ages_from_fresh_to_stale_to_expired(age_s: float, verdict: Verdict) -> None:
-    assert judge(entry(), policy.S, NOW + age_s, epochs=CALM) is verdict
+    assert judge(entry(), policy.S, NOW + age_s, epochs=CALM, softened=NOTHING) is verdict
 
 
 @pytest.mark.parametrize("age_s", [60, 61, 3600])
 def test_relations_are_never_stale(age_s: float) -> None:
-    assert judge(entry(), RELATIONS, NOW + age_s, epochs=CALM) is Verdict.EXPIRED
+    assert judge(entry(), RELATIONS, NOW + age_s, epochs=CALM, softened=NOTHING) is Verdict.EXPIRED
 
 
 @given(POLICIES, AGES_S, st.none() | st.floats(0, 1e6))
@@ -51,14 +53,17 @@ def test_an_origin_shortens_freshness_and_never_lengthens_it(
     each: Policy, age_s: float, max_age_s: float | None
 ) -> None:
     bounded = entry(max_age_s=max_age_s)
-    assert fresh_until(bounded, each) <= NOW + each.fresh_s
-    if judge(bounded, each, NOW + age_s, epochs=CALM) is Verdict.FRESH:
-        assert judge(entry(), each, NOW + age_s, epochs=CALM) is Verdict.FRESH
+    assert fresh_until(bounded, each, NOTHING) <= NOW + each.fresh_s
+    if judge(bounded, each, NOW + age_s, epochs=CALM, softened=NOTHING) is Verdict.FRESH:
+        assert judge(entry(), each, NOW + age_s, epochs=CALM, softened=NOTHING) is Verdict.FRESH
 
 
 def test_an_entry_from_the_future_has_no_age() -> None:
-    assert judge(entry(), policy.D, NOW - CLOCK_SKEW_MAX_S, epochs=CALM) is Verdict.FRESH
-    assert judge(entry(), policy.D, NOW - CLOCK_SKEW_MAX_S - 0.1, epochs=CALM) is Verdict.EXPIRED
+    assert judge(entry(), policy.D, NOW - CLOCK_SKEW_MAX_S, epochs=CALM, softened=NOTHING) is Verdict.FRESH
+    assert (
+        judge(entry(), policy.D, NOW - CLOCK_SKEW_MAX_S - 0.1, epochs=CALM, softened=NOTHING)
+        is Verdict.EXPIRED
+    )
     assert not may_survive(entry(), policy.D, NOW - CLOCK_SKEW_MAX_S - 0.1, epochs=CALM)
 
 
@@ -79,7 +84,7 @@ def test_beyond_the_switch_position_nothing_is_ever_shown(
 ) -> None:
     epochs = Epochs(current=1).moved(2, switch)
     one = entry(epoch=1, position=position)
-    distrusted = judge(one, each, NOW + age_s, epochs=epochs) is Verdict.DISTRUSTED
+    distrusted = judge(one, each, NOW + age_s, epochs=epochs, softened=NOTHING) is Verdict.DISTRUSTED
     assert distrusted == (position > switch)
     if distrusted:
         assert not may_survive(one, each, NOW + age_s, epochs=epochs)
@@ -139,3 +144,19 @@ def test_newer_is_a_strict_order_by_epoch_then_position(
     assert newer(one, other) or newer(other, one) or (epoch, position) == (other_epoch, other_position)
     if epoch > other_epoch:
         assert newer(one, other)
+
+
+@given(POLICIES, AGES_S, st.lists(st.floats(-100, 1e6), max_size=4), st.none() | st.floats(0, 1e6))
+def test_a_soft_purge_ends_freshness_and_never_lengthens_a_window(
+    each: Policy, age_s: float, ordered_s: list[float], max_age_s: float | None
+) -> None:
+    softened = Softened(max_tags=2)
+    for after_s in ordered_s:
+        softened.soften(TAG, NOW + after_s)
+    one, now = entry(max_age_s=max_age_s), NOW + age_s
+    verdict = judge(one, each, now, epochs=CALM, softened=softened)
+    assert fresh_until(one, each, softened) <= fresh_until(one, each, NOTHING)
+    order = [Verdict.FRESH, Verdict.STALE, Verdict.EXPIRED]
+    assert order.index(verdict) >= order.index(judge(one, each, now, epochs=CALM, softened=NOTHING))
+    if any(after_s >= 0 for after_s in ordered_s):
+        assert verdict is not Verdict.FRESH

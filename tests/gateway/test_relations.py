@@ -13,6 +13,7 @@ from auth.principal import Facts, PupilFact, Relation
 from cache import asking, policy
 from cache.cache_key import CacheKey
 from cache.memory import MemoryTier
+from cache.softened import Softened
 from tests.auth.people import START
 from tests.cache.building import entry
 from tests.gateway.origin import Canned, refusal
@@ -188,7 +189,7 @@ def test_what_decoded_facts_take_is_counted(pupils: int) -> None:
             ask = asking.ask(
                 CacheKey(f"people/{number}/relations", "gateway"), policy.RELATIONS, own.tags[1:], no_fetch
             )
-            kept = asking.held(ask, own, looked_at=0.0, now=0.0, lot=0.5)
+            kept = asking.held(ask, own, looked_at=0.0, now=0.0, lot=0.5, softened=Softened(max_tags=2))
             kept.prepared = decode(own.body)
             tier.put(key, kept)
         after, _ = tracemalloc.get_traced_memory()
