@@ -13,6 +13,7 @@ EPOCH = ROOT + "epoch"
 OBSERVATIONS = ROOT + "observations/"
 DENIALS = ROOT + "denials/"
 PURGES = ROOT + "purges/"
+SOFT_PURGES = PURGES + "soft/"  # heard by the same feed
 JOURNAL = ROOT + "journal/"
 PARKED = ROOT + "parked/"
 RETRIED = ROOT + "retried/"

@@ -7,6 +7,7 @@ longer than a poll is replaced, so nothing is missed for more than about a secon
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
 import uuid
@@ -25,6 +26,9 @@ SILENCE_MAX_S = 5.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 1.0
 PURGE_TTL_S = 60
+# A soft purge is listed to who starts later, for as long as an entry from before it might count as fresh (class R).
+SOFT_PURGE_TTL_S = 6 * 86_400
+SOFT_PURGES_MAX = 256
 LEASE_SHARED_S = 20
 LEASE_STEP_S = 60
 LEASES_MAX = 32
@@ -33,12 +37,18 @@ PURGE_TAGS_MAX = 64
 _log = structlog.get_logger()
 
 
-class Purge(msgspec.Struct, frozen=True):
-    """Tags whose cached entries are no longer right, and where the write that says so stands."""
+class Purge(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tags whose cached entries are no longer right, and where the write that says so stands.
+
+    `softened_at`: Unix seconds; the entries stored until then are not wrong, only to be asked about again. None: a hard
+    purge, and so a worker takes it that does not know the field. `by`: the operator who ordered it; empty: a write did.
+    """
 
     tags: tuple[str, ...]
     epoch: int
     position: str
+    softened_at: float | None = None
+    by: str = ""
 
 
 class _Behind(Exception):
@@ -65,6 +75,14 @@ def decode_purge(raw: bytes) -> Purge:
     Raises: msgspec.MsgspecError.
     """
     return _purge_decoder.decode(raw)
+
+
+def purge_key(purge: Purge) -> str:
+    """Where a purge is to lie. A soft one that is ordered again takes the place of its older self."""
+    if purge.softened_at is None:
+        return etcd_keys.PURGES + uuid.uuid4().hex
+    digest = hashlib.blake2b("\n".join(sorted(purge.tags)).encode(), digest_size=16)
+    return etcd_keys.SOFT_PURGES + digest.hexdigest()
 
 
 class PrefixFeed:
@@ -291,6 +309,14 @@ class Publisher:
         """
         value = encode_purge(tags, epoch=epoch, position=position)
         return await self._put(etcd_keys.PURGES + uuid.uuid4().hex, value, ttl_s=PURGE_TTL_S)
+
+    async def order_purge(self, purge: Purge) -> int:
+        """Tell every site of an operator's purge, hard or soft; returns etcd's revision.
+
+        Raises: EtcdUnavailable.
+        """
+        ttl_s = PURGE_TTL_S if purge.softened_at is None else SOFT_PURGE_TTL_S
+        return await self._put(purge_key(purge), _encoder.encode(purge), ttl_s=ttl_s)
 
     async def purges(self, tags: Iterable[str], *, epoch: int, position: str) -> list[Put]:
         """The same to be put in a transaction of the caller's, for any number of tags.

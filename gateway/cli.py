@@ -20,7 +20,7 @@ COMMANDS_GROUP = "massar.commands"
 SANDBOX_DIR = Path(".sandbox")
 
 # Commands that ask etcd and tell what it said.
-ASKING = frozenset({"audit", "dc", "doctor", "explain"})
+ASKING = frozenset({"audit", "cache", "dc", "doctor", "explain"})
 
 
 class _Commands(click.Group):

@@ -1,7 +1,7 @@
 """What etcd tells every worker: sign-outs, purges, the record; joined here with auth and cache.
 
-Invariant: a purge heard from etcd outdates this process at once and tier 2 soon after; a listing that may have
-missed purges outdates everything that was filled before it.
+Invariant: a purge heard from etcd outdates this process at once and tier 2 soon after, a soft one ends freshness at once;
+a listing that may have missed purges outdates everything that was filled before it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from auth.denials import Denials
+from cache.freshness import CLOCK_SKEW_MAX_S
 from cache.generations import EVERYTHING
 from cache.store import Cache
 from datacenters import etcd_keys, position
@@ -120,6 +121,7 @@ class Feeds:
         # revisions are lower than those heard comes from a restored etcd, whose numbers mean nothing here.
         silent = self._purge_feed.unheard_s > HEARD_LIFE_S
         listed, heard = self._purge_feed.listed_revision, self._purge_revision
+        followed = self._listed
         self._purge_revision = listed
         if listed < heard:
             _log.error("etcd was put back", revision=listed, before=heard)
@@ -133,14 +135,29 @@ class Feeds:
             self._catching_up = self._run(self._cache.catch_up(listed), always=True)
         self._listed = True
         for item in items:
-            self._put_purge(item)
+            # Some of what is listed was ordered long ago, and what was stored since then is not to suffer from it.
+            self._put_purge(item, by_its_order=not followed or item.revision <= heard)
 
-    def _put_purge(self, item: KeyValue) -> None:
+    def _put_purge(self, item: KeyValue, *, by_its_order: bool = False) -> None:
+        """`by_its_order`: a soft purge counts from when it was ordered, by that clock, and not from now by this one."""
         self._purge_revision = max(self._purge_revision, item.revision)
         try:
             purge = decode_purge(item.value)
         except msgspec.MsgspecError:
             _log.error("purge unreadable", revision=item.revision)
+            return
+        if purge.by and not by_its_order:
+            _log.info(
+                "purge ordered",
+                by=purge.by,
+                tags=len(purge.tags),
+                soft=purge.softened_at is not None,
+                revision=item.revision,
+            )
+        if purge.softened_at is not None:
+            now = self._clock()
+            ordered_at = purge.softened_at + CLOCK_SKEW_MAX_S
+            self._cache.soften(purge.tags, min(ordered_at, now) if by_its_order else now)
             return
         self._cache.purge_memory(purge.tags, item.revision)
         if self._catching_up is None or self._catching_up.done():

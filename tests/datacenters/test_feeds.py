@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from datacenters import etcd_keys, feeds
@@ -290,6 +291,47 @@ async def test_a_purge_beyond_its_bounds_is_refused(etcd: Etcd, count: int) -> N
 def test_a_purge_is_read_back_as_it_was_written() -> None:
     raw = encode_purge(["grades:c", "gradebook:c"], epoch=3, position="1-77")
     assert decode_purge(raw) == Purge(tags=("grades:c", "gradebook:c"), epoch=3, position="1-77")
+
+
+def test_a_soft_purge_is_read_back_and_a_hard_one_takes_no_more_room_than_before() -> None:
+    soft = Purge(tags=("grades:c",), epoch=0, position="0-0", softened_at=1000.5, by="operator:amina")
+    assert decode_purge(msgspec.json.encode(soft)) == soft
+    assert (
+        encode_purge(["grades:c"], epoch=3, position="1-77")
+        == b'{"tags":["grades:c"],"epoch":3,"position":"1-77"}'
+    )
+
+
+def test_who_does_not_know_soft_purges_takes_them_for_hard_ones() -> None:
+    class Before(msgspec.Struct):
+        tags: tuple[str, ...]
+        epoch: int
+        position: str
+
+    soft = Purge(tags=("grades:c",), epoch=0, position="0-0", softened_at=1000.5, by="operator:amina")
+    assert msgspec.json.decode(msgspec.json.encode(soft), type=Before).tags == ("grades:c",)
+
+
+async def test_an_ordered_purge_lives_in_etcd_as_long_as_it_matters(etcd: Etcd) -> None:
+    publisher = Publisher(etcd)
+    hard = Purge(tags=("grades:a",), epoch=0, position="0-0")
+    soft = msgspec.structs.replace(hard, softened_at=1000.5)
+    for purge, ttl_s in ((hard, feeds.PURGE_TTL_S), (soft, feeds.SOFT_PURGE_TTL_S)):
+        revision = await publisher.order_purge(purge)
+        items = (await etcd.range(etcd_keys.PURGES, prefix=True)).items
+        (found,) = [item for item in items if item.revision == revision]
+        assert decode_purge(found.value) == purge
+        asked = {"ID": str(found.lease)}
+        response = await etcd._watches.post(f"{etcd._urls[0]}/v3/lease/timetolive", json=asked)
+        assert ttl_s <= int(response.json()["grantedTTL"]) <= ttl_s + feeds.LEASE_SHARED_S
+
+
+async def test_a_soft_purge_ordered_again_takes_the_place_of_its_older_self(etcd: Etcd) -> None:
+    publisher = Publisher(etcd)
+    for tags, at in ((("a", "b"), 1.0), (("b", "a"), 2.0), (("a",), 3.0)):
+        await publisher.order_purge(Purge(tags=tags, epoch=0, position="0-0", softened_at=at))
+    items = (await etcd.range(etcd_keys.SOFT_PURGES, prefix=True)).items
+    assert sorted(decode_purge(item.value).softened_at or 0 for item in items) == [2.0, 3.0]
 
 
 async def test_a_lease_lives_as_long_as_asked_at_least_and_is_granted_anew_when_forgotten(etcd: Etcd) -> None:

@@ -63,7 +63,7 @@ def test_a_missing_setting_is_named_and_nothing_starts(run: Run) -> None:
 
 def test_commands_of_installed_packages_stand_beside_our_own(run: Run) -> None:
     listed = run("--help").output
-    for command in ("gateway", "openapi", "docs", "sandbox", "audit", "dc", "director", "doctor"):
+    for command in ("gateway", "openapi", "docs", "sandbox", "audit", "cache", "dc", "director", "doctor"):
         assert f"\n  {command} " in listed
     assert "gateway-part" not in listed
 

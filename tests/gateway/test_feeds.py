@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from auth.denials import Denials
-from cache.policy import TIER1_RECHECK_MAX_S, M
+from cache.freshness import CLOCK_SKEW_MAX_S
+from cache.generations import EVERYTHING
+from cache.policy import CLASSES, RELATIONS, TIER1_RECHECK_MAX_S, M
+from cache.purging import SOFTENED_TAGS_MAX
 from datacenters import etcd_keys
 from datacenters.directory import Directory
 from datacenters.etcd import Etcd, KeyValue
-from datacenters.feeds import Publisher
+from datacenters.feeds import PURGE_TAGS_MAX, SOFT_PURGE_TTL_S, SOFT_PURGES_MAX, Publisher, Purge
+from datacenters.purge_commands import KINDS, malformed
 from gateway import feeds as gateway_feeds
+from gateway.app import endpoints
 from gateway.feeds import Feeds
-from gateway.reading import PURGES_SILENT_MAX_S, CachedReads
+from gateway.reading import CALENDAR, PURGES_SILENT_MAX_S, CachedReads
+from gateway.relations import _tags as relation_tags
 from routes import timetables as endpoint
+from routes.announcements import CLASS_ANNOUNCEMENTS
 from routes.endpoint import CachedRead
+from routes.homework import CLASS_HOMEWORK, HOMEWORK_DONE
+from routes.me import PROFILE
 from sandbox.etcd import EtcdServer
 from tests.cache import building
 from tests.datacenters.listening import Proxy
@@ -126,6 +139,137 @@ async def test_relations_purged_are_asked_for_again_at_once(world: World, publis
     assert await status(world, PARENT) == (200, None)
     await publisher.publish_purge((f"relations:{PARENT}",), epoch=1, position="1-2000")
     await becomes((404, "not-found"), lambda: status(world, PARENT))
+
+
+def soft(*tags: str, at: float) -> Purge:
+    return Purge(tags=tags, epoch=0, position="0-0", softened_at=at, by="operator:amina")
+
+
+async def test_a_soft_purge_heard_shows_what_is_kept_once_more_and_asks_behind(
+    world: World, publisher: Publisher
+) -> None:
+    for target in (GRADES, TIMETABLE):
+        await world.get(target, PUPIL)
+    asked = world.rabat.count("/grades")
+    world.clock.advance(30)
+    assert await cache_status(world) == HIT
+    await publisher.order_purge(soft(f"grades:{CLASS}", at=world.clock()))
+    await softly_purged(world)
+    world.clock.advance(1)
+    answer = await world.get(GRADES, PUPIL)
+    assert (answer.status_code, answer.headers["massar-data-age"]) == (200, "31")
+    await becomes(HIT, lambda: cache_status(world))
+    assert world.rabat.count("/grades") == asked + 1
+    assert await cache_status(world, TIMETABLE) == HIT
+
+
+async def softly_purged(world: World) -> None:
+    """Wait until this worker has heard of it."""
+    await eventually(lambda: world.app._reads._cache._softened.serial == 1, within_s=HEARD_WITHIN_S)
+
+
+async def test_everything_purged_by_an_operator_is_fetched_anew(world: World, publisher: Publisher) -> None:
+    for target in (GRADES, TIMETABLE):
+        await world.get(target, PUPIL)
+    await publisher.order_purge(Purge(tags=(EVERYTHING,), epoch=0, position="0-0", by="operator:amina"))
+    for target in (GRADES, TIMETABLE):
+        await becomes(MISS, partial(cache_status, world, target))
+
+
+async def test_relations_softly_purged_are_asked_for_before_anybody_is_let_in(
+    world: World, publisher: Publisher
+) -> None:
+    assert await status(world, PARENT) == (200, None)
+    world.rabat.say(f"/v1/people/{PARENT}/relations", subject=PARENT, generation=2, pupils={}, classes={})
+    world.clock.advance(1)
+    assert await status(world, PARENT) == (200, None)
+    await publisher.order_purge(soft(f"relations:{PARENT}", at=world.clock()))
+    await softly_purged(world)
+    world.clock.advance(1)
+    assert await status(world, PARENT) == (404, "not-found"), "not once more"
+
+
+async def test_a_worker_that_starts_later_knows_the_soft_purges_of_before(
+    alone: tuple[Feeds, building.World],
+) -> None:
+    feeds, cached = alone
+    ordered = msgspec.json.encode(soft(building.TAG, at=building.NOW - 60))
+    feeds._purge_feed.listed_revision = 7
+    feeds._reset_purges((KeyValue(key="soft/1", value=ordered, revision=7),))
+    counted = building.NOW - 60 + CLOCK_SKEW_MAX_S
+    for stored_at, known in ((counted, True), (counted + 1, False)):
+        since = cached.cache._softened.since((building.TAG,), stored_at)
+        assert (since == counted) is known, "what was fetched since then is fresh"
+    shown = await filled(cached)
+    feeds._reset_purges((KeyValue(key="soft/1", value=ordered, revision=7),))
+    assert shown(), "each listing tells of it again"
+
+
+async def test_a_soft_purge_counts_from_when_it_is_heard_however_the_operators_clock_goes(
+    alone: tuple[Feeds, building.World],
+) -> None:
+    feeds, cached = alone
+    feeds._reset_purges(())
+    for number, at in enumerate((building.NOW - HOUR_S, building.NOW + HOUR_S)):
+        cached.clock.now += 10
+        shown = await filled(cached)
+        cached.clock.now += 10
+        assert shown()
+        value = msgspec.json.encode(soft(building.TAG, at=at))
+        feeds._put_purge(KeyValue(key="soft/1", value=value, revision=8 + number))
+        assert not shown()
+        cached.clock.now += 1
+        await cached.cache.read(
+            building.KEY, policy=RELATIONS, tags=(building.TAG,), fetch=building.Datacenter().fetch
+        )
+        assert shown()
+
+
+async def test_a_soft_purge_that_came_in_a_gap_counts_from_when_it_is_heard(
+    alone: tuple[Feeds, building.World],
+) -> None:
+    feeds, cached = alone
+    feeds._reset_purges(())
+    shown = await filled(cached)
+    value = msgspec.json.encode(soft(building.TAG, at=building.NOW - HOUR_S))
+    feeds._purge_feed.unheard_s, feeds._purge_feed.listed_revision = 6.0, 9
+    feeds._reset_purges((KeyValue(key="soft/1", value=value, revision=8),))
+    assert not shown()
+
+
+async def test_a_hard_purge_of_the_same_tags_stays_hard(alone: tuple[Feeds, building.World]) -> None:
+    feeds, cached = alone
+    feeds._reset_purges(())
+    await filled(cached)
+    hard = b'{"tags":["%s"],"epoch":1,"position":"1-1"}' % building.TAG.encode()
+    feeds._put_purge(KeyValue(key="x", value=hard, revision=8))
+    value = msgspec.json.encode(soft(building.TAG, at=building.NOW))
+    feeds._put_purge(KeyValue(key="soft/1", value=value, revision=9))
+    origin = building.Datacenter()
+    origin.error = building.Away()
+    with pytest.raises(building.Away):
+        await cached.cache.read(building.KEY, policy=M, tags=(building.TAG,), fetch=origin.fetch)
+
+
+async def test_an_operators_purge_is_told_to_the_log_once_and_names_nobody(
+    alone: tuple[Feeds, building.World],
+) -> None:
+    feeds, _ = alone
+    feeds._reset_purges(())
+    value = msgspec.json.encode(soft(f"relations:{PARENT}", at=building.NOW))
+    item = KeyValue(key="soft/1", value=value, revision=8)
+    feeds._purge_feed.listed_revision = 8
+    with capture_logs() as told:
+        feeds._put_purge(item)
+        feeds._reset_purges((item,))
+    (line,) = [line for line in told if line["event"] == "purge ordered"]
+    assert (line["by"], line["soft"], line["tags"], line["revision"]) == ("operator:amina", True, 1, 8)
+    assert PARENT not in str(told)
+
+
+def test_a_soft_purge_is_listed_for_as_long_as_any_entry_from_before_it_could_count_as_fresh() -> None:
+    assert max(each.fresh_s for each in (*CLASSES.values(), RELATIONS)) <= SOFT_PURGE_TTL_S
+    assert SOFT_PURGES_MAX * PURGE_TAGS_MAX <= SOFTENED_TAGS_MAX
 
 
 async def test_a_purge_that_cannot_be_read_ends_nothing(
@@ -352,3 +496,12 @@ async def test_a_pupil_who_changed_class_is_not_shown_what_was_kept_for_the_othe
 async def _asked(world: World) -> int:
     await world.get(GRADES, PUPIL)
     return world.rabat.count("/grades")
+
+
+def test_an_operator_may_purge_every_tag_that_an_entry_carries() -> None:
+    params = defaultdict[str, str](lambda: PUPIL)
+    reads = [made.read for made in endpoints() if made.read is not None]
+    parts = [CALENDAR, CLASS_ANNOUNCEMENTS, CLASS_HOMEWORK, HOMEWORK_DONE, PROFILE]
+    carried = {tag for read in [*reads, *parts] for tag in read.source(params).tags} | {*relation_tags(PUPIL)}
+    assert malformed(sorted(carried)) is None
+    assert {tag.partition(":")[0] for tag in carried} == KINDS.keys()
