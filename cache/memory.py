@@ -17,11 +17,11 @@ from collections import OrderedDict
 from cache.entries import Entry
 from cache.freshness import newer
 
-# Dictionary slot, `Held`, `Entry`, tuples and numbers measure 700 bytes; the rest is for what the edge prepares.
-HELD_OVERHEAD_BYTES = 1536
+# Dictionary slot, `Held`, `Entry`, tuples and numbers measure 800 bytes; the rest is for what the edge prepares.
+HELD_OVERHEAD_BYTES = 1664
 TAG_OVERHEAD_BYTES = 96
 # A coding's bytes object, and the headers that the edge prepares for it.
-CODING_OVERHEAD_BYTES = 1100
+CODING_OVERHEAD_BYTES = 1200
 # One entry may fill at most this share of the tier, else a single big answer would empty it.
 ENTRY_SHARE_MAX = 8
 # What new entries may fill of a class before they have to leave or move on.
@@ -42,10 +42,12 @@ class Held:
     Until `until_s` whatever happens; until `fresh_until_s`, when its freshness ends, while every purge is heard. From
     `ahead_at` on it is worth fetching anew.
     `prepared` is the edge's own slot (ready headers); a new `Held` starts without. `uses`: how often it was asked for
-    since it last moved, USES_MAX at most. `shared`: it is about no single person.
+    since it last moved, USES_MAX at most. `shared`: it is about no single person. Who remembers one between two requests
+    does so by a weak reference, so that it keeps no room beyond the tier's bound.
     """
 
     __slots__ = (
+        "__weakref__",
         "ahead_at",
         "entry",
         "fresh_until_s",
@@ -82,6 +84,10 @@ class Held:
         self.shared = shared
         self.uses = 0
         self.size_bytes = size_bytes(key, entry, decoded=decoded)
+
+    def withdraw(self) -> None:
+        """Let nobody show it any more, also not who still knows it: it has left the tier, or something speaks against it."""
+        self.until_s = self.fresh_until_s = -math.inf
 
 
 def size_bytes(key: str, entry: Entry, *, decoded: bool = False) -> int:
@@ -147,6 +153,7 @@ class MemoryTier:
     def __init__(self, *, max_bytes: int, max_entries: int = 1_000_000) -> None:
         self._max_bytes = max_bytes
         self._max_entries = max_entries
+        self._held: dict[str, Held] = {}
         self.clear()
 
     def __len__(self) -> int:
@@ -172,6 +179,8 @@ class MemoryTier:
         if held.size_bytes > self._max_bytes // ENTRY_SHARE_MAX:
             self.delete(key)
             return False
+        if present is not None:
+            present.withdraw()
         if present is not None and present.shared is not held.shared:
             self.delete(key)
             present = None
@@ -185,11 +194,14 @@ class MemoryTier:
         """Forget one key."""
         held = self._held.pop(key, None)
         if held is not None:
+            held.withdraw()
             self._queues(held).remove(key, held)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._held: dict[str, Held] = {}
+        for held in self._held.values():
+            held.withdraw()
+        self._held = {}
         self._personal = _Queues()
         self._shared = _Queues()
 
@@ -199,4 +211,4 @@ class MemoryTier:
     def _evict(self) -> None:
         personal_first = self._personal.bytes * PERSONAL_SHARE > self._max_bytes
         queues = self._personal if personal_first or not self._shared.bytes else self._shared
-        del self._held[queues.evict()]
+        self._held.pop(queues.evict()).withdraw()

@@ -26,7 +26,7 @@ from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import Epochs, Verdict, judge, newer
 from cache.generations import Generations
 from cache.leases import Heard, Lease
-from cache.memory import Held, MemoryTier
+from cache.memory import USES_MAX, Held, MemoryTier
 from cache.policy import Policy
 from cache.promptness import Waited
 from cache.purging import Purging
@@ -84,13 +84,26 @@ class Cache(Purging):
     def peek(self, key: str, now: float) -> Held | None:
         """The entry that may be shown at once, or None: tier 1 only, no await. `key` is `CacheKey.text`."""
         held = self._memory.get(key)
-        if held is None or now < held.from_s:
+        if held is None or (now >= held.until_s and (now >= held.fresh_until_s or not self._hears_purges())):
             return None
-        if now >= held.until_s and (now >= held.fresh_until_s or not self._hears_purges()):
-            return None
-        if held.generations_serial != self._generations.serial or held.heard_serial != self._heard_serial:
-            return self._confirmed(held)
-        return held
+        return held if self._holds(held, now) else None
+
+    def still(self, held: Held, now: float, *, hears_purges: bool) -> bool:
+        """Whether what `peek` gave may be shown now as well; that counts as a use.
+
+        `hears_purges` is what the function given to `go_by` says now.
+        """
+        if now >= (held.fresh_until_s if hears_purges else held.until_s):
+            return False
+        if held.uses < USES_MAX:
+            held.uses += 1
+        if (
+            held.generations_serial == self._generations.serial
+            and held.heard_serial == self._heard_serial
+            and now >= held.from_s
+        ):
+            return True
+        return self._holds(held, now)
 
     async def read(
         self,
@@ -300,16 +313,20 @@ class Cache(Purging):
     def _valid(self, entry: Entry) -> bool:
         return not self._generations.outdated(entry.tags, entry.generations)
 
-    def _confirmed(self, held: Held) -> Held | None:
-        """`held` again if nothing that was heard since it was last looked at speaks against it."""
+    def _holds(self, held: Held, now: float) -> bool:
+        """Whether nothing that was heard since it was last looked at speaks against it, nor the clock."""
+        if now < held.from_s:
+            return False
+        if held.generations_serial == self._generations.serial and held.heard_serial == self._heard_serial:
+            return True
         entry = held.entry
         softened = self._softened.since(entry.tags, entry.stored_at) < math.inf
         if softened or not self._valid(entry) or not self._epochs.trust(entry):
-            held.until_s = held.fresh_until_s = held.from_s
-            return None
+            held.withdraw()
+            return False
         held.generations_serial = self._generations.serial
         held.heard_serial = self._heard_serial
-        return held
+        return True
 
     def _keep(self, ask: Ask, entry: Entry, looked_at: float, now: float) -> None:
         lot = random.random()  # noqa: S311 - nobody's secret

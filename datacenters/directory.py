@@ -60,6 +60,8 @@ class Directory:
         self._record: Record | None = None
         self._epoch = 0
         self._refused = False
+        self.serial = 0
+        """Changes with the record and the epoch: equal serials mean that only silence may have changed the mode."""
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[Record], None]] = []
         self._feed = PrefixFeed(
@@ -165,6 +167,7 @@ class Directory:
         """Note an epoch that a datacenter named; a higher one makes the record be read again at once."""
         if epoch > self._epoch:
             self._epoch = epoch
+            self.serial += 1
             self._feed.poke()
 
     def on_change(self, listener: Callable[[Record], None]) -> None:
@@ -181,6 +184,7 @@ class Directory:
         except msgspec.MsgspecError as error:
             _log.error("record unreadable, the last one stands", reason=str(error), revision=item.revision)
             return
+        self.serial += 1
         self._refused = found.epoch < self._epoch
         if self._refused:
             _log.error("record of a lower epoch refused", epoch=found.epoch, highest=self._epoch)

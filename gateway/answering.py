@@ -5,7 +5,7 @@ Invariant: a request is told of once, also one whose client left or was broken o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 # What is noted, and sent to nobody, where the client left before any status (as nginx does).
@@ -30,7 +30,7 @@ class Answering:
         *,
         request_id: bytes,
         without_body: bool,
-        standing: Callable[[], Headers],
+        standing: Callable[[], Iterable[tuple[bytes, bytes]]],
         finished: Callable[[int], None],
     ) -> None:
         self._send = send

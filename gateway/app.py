@@ -6,13 +6,9 @@ Invariant: nothing here does I/O before the lifespan starts; every part gets wha
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, cast
 
-from litestar import Litestar, Request, Response, route
-from litestar.di import Provide
-from litestar.handlers import HTTPRouteHandler
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from auth.accounts import open_engine
@@ -50,60 +46,18 @@ from gateway.metrics import Metrics
 from gateway.rate_limit import RateLimit
 from gateway.reading import CachedReads
 from gateway.relations import Relations
+from gateway.request_ids import RequestIds
+from gateway.router import build_router, endpoints, lifespan_of
 from gateway.school_sites import build_school_sites
 from gateway.scope import ASGI
 from gateway.settings import Settings
 from gateway.signing_in import Deny, SigningIn
+from gateway.standing import Standing
 from gateway.trail import NotingForwarder
+from gateway.warm_reads import WarmReads
 from gateway.writing import ForwardedWrites
-from routes import (
-    absences,
-    announcements,
-    classes,
-    gradebooks,
-    grades,
-    home,
-    homework,
-    me,
-    sessions,
-    status,
-    teachers,
-    timetables,
-    tokens,
-)
-from routes.endpoint import Endpoint, Reads
 
 TAGS_MAX = 500_000
-
-HANDLERS: tuple[HTTPRouteHandler, ...] = (
-    tokens.sign_in,
-    tokens.refresh,
-    sessions.list_sessions,
-    sessions.end_sessions,
-    sessions.end_session,
-    me.read_me,
-    home.read_home,
-    announcements.read_announcements,
-    timetables.read_timetable,
-    grades.read_grades,
-    absences.read_absences,
-    homework.read_homework,
-    teachers.read_assignments,
-    classes.read_roster,
-    classes.record_attendance,
-    gradebooks.read_gradebook,
-    gradebooks.enter_marks,
-    homework.assign_homework,
-    status.read_status,
-    status.read_jwks,
-    status.read_livez,
-    status.read_readyz,
-)
-
-
-def endpoints() -> tuple[Endpoint, ...]:
-    """What every handler declares about itself, in documentation order."""
-    return tuple(handler.opt["endpoint"] for handler in HANDLERS)
 
 
 def create_app(
@@ -115,7 +69,7 @@ def create_app(
 ) -> Edge:
     """The gateway as one ASGI callable. Raises what unusable key files raise."""
     metrics = metrics if metrics is not None else Metrics()
-    access_log = AccessLog(clock)
+    access_log, request_ids = AccessLog(clock), RequestIds()
     auth = _auth(settings)
     datacenters = _datacenters(settings, metrics, clock, monotonic)
     cache = _cache(settings, metrics, clock, monotonic)
@@ -123,8 +77,7 @@ def create_app(
     feeds = Feeds(
         datacenters.etcd, datacenters.directory, auth.denials, cache, clock=clock, monotonic=monotonic
     )
-    relations = Relations(cache, datacenters.forwarder, clock=clock)
-    reads = _reads(settings, cache, datacenters, feeds, clock)
+    relations, standing, reads = _reading(settings, cache, datacenters, feeds, clock, monotonic)
     writes = _writes(datacenters, cache, clock)
     accounts = _accounts(settings)
     signing_in = _signing_in(auth, datacenters, accounts, clock)
@@ -133,11 +86,9 @@ def create_app(
 
     async def stop() -> None:
         await feeds.stop()
-        if school_sites is not None:
-            await school_sites.aclose()
-        await writes.aclose()
-        await cache.aclose()
-        await datacenters.aclose()
+        for part in (school_sites, writes, cache, datacenters):
+            if part is not None:
+                await part.aclose()
         for engine in accounts.values():
             await engine.dispose()
         auth.passwords.close()
@@ -146,34 +97,71 @@ def create_app(
 
     admission = Admission(auth.verified, relations, rate_limit, clock=clock)
     failures = Failures(problem_base_url=settings.problem_base_url, metrics=metrics)
-    app = _litestar(
+    router = build_router(
         settings,
         failures,
         guard=Guard(admission),
-        lifespan=_lifespan(feeds.start, stop),
+        lifespan=lifespan_of(feeds.start, stop),
         reads=reads,
         writes=writes,
         home=HomeParts(problem_base_url=settings.problem_base_url),
         signing_in=signing_in,
         sessions=signing_in,
-        condition=_condition(settings, auth, datacenters, reads),
+        condition=_condition(settings, auth, datacenters, standing),
         problem_base_url=settings.problem_base_url,
     )
+    warm_reads = WarmReads(
+        settings=settings, verified=auth.verified, relations=relations, reads=reads, cache=cache, rate_limit=rate_limit,
+        standing=standing, request_ids=request_ids, metrics=metrics, access_log=access_log, clock=clock,
+    )  # fmt: skip
     return Edge(
-        cast("ASGI", app),
+        cast("ASGI", router),
         settings=settings,
         hot_routes=HotRoutes(endpoints()),
+        warm_reads=warm_reads,
         cold_reads=ColdReads(admission, reads, failures).answer,
-        verified=auth.verified,
-        relations=relations,
-        reads=reads,
-        rate_limit=rate_limit,
-        directory=datacenters.directory,
+        standing=standing,
+        request_ids=request_ids,
         metrics=metrics,
         access_log=access_log,
-        clock=clock,
         monotonic=monotonic,
         school_sites=school_sites,
+    )
+
+
+class _Reading(NamedTuple):
+    relations: Relations
+    standing: Standing
+    reads: CachedReads
+
+
+def _reading(
+    settings: Settings,
+    cache: Cache,
+    datacenters: _Datacenters,
+    feeds: Feeds,
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
+) -> _Reading:
+    standing = Standing(
+        datacenters.directory,
+        denials_silent_for_s=feeds.denials_silent_for_s,
+        purges_silent_for_s=feeds.purges_silent_for_s,
+        denial_silence_max_s=settings.denial_silence_max_s,
+        clock=clock,
+        monotonic=monotonic,
+    )
+    return _Reading(
+        relations=Relations(cache, datacenters.forwarder, clock=clock),
+        standing=standing,
+        reads=CachedReads(
+            cache,
+            datacenters.forwarder,
+            datacenters.directory,
+            standing,
+            show_cache_status=settings.show_cache_status,
+            clock=clock,
+        ),
     )
 
 
@@ -252,21 +240,6 @@ def _cache(
     )
 
 
-def _reads(
-    settings: Settings, cache: Cache, datacenters: _Datacenters, feeds: Feeds, clock: Callable[[], float]
-) -> CachedReads:
-    return CachedReads(
-        cache,
-        datacenters.forwarder,
-        datacenters.directory,
-        denials_silent_for_s=feeds.denials_silent_for_s,
-        purges_silent_for_s=feeds.purges_silent_for_s,
-        denial_silence_max_s=settings.denial_silence_max_s,
-        show_cache_status=settings.show_cache_status,
-        clock=clock,
-    )
-
-
 def _writes(datacenters: _Datacenters, cache: Cache, clock: Callable[[], float]) -> ForwardedWrites:
     return ForwardedWrites(
         datacenters.forwarder,
@@ -279,12 +252,12 @@ def _writes(datacenters: _Datacenters, cache: Cache, clock: Callable[[], float])
     )
 
 
-def _condition(settings: Settings, auth: _Auth, datacenters: _Datacenters, reads: CachedReads) -> Condition:
+def _condition(settings: Settings, auth: _Auth, datacenters: _Datacenters, standing: Standing) -> Condition:
     return Condition(
         datacenters.directory,
         auth.keys,
         settings.sites,
-        mode=lambda: reads.mode,
+        mode=lambda: standing.mode,
         metrics_dir=settings.metrics_dir,
     )
 
@@ -316,70 +289,3 @@ def _signing_in(
         clock=clock,
     )
     return SigningIn(sign_in, accounts, datacenters.directory, datacenters.holding)
-
-
-Lifespan: TypeAlias = Callable[[Litestar], AbstractAsyncContextManager[None]]
-
-
-def _lifespan(start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> Lifespan:
-    @asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        await start()
-        try:
-            yield
-        finally:
-            await stop()
-
-    return lifespan
-
-
-def _litestar(
-    settings: Settings, failures: Failures, *, guard: Guard, lifespan: Lifespan, **provided: Any
-) -> Litestar:
-    # All on the application itself, not on a Router: Litestar deep-copies routers, parts and all.
-    return Litestar(
-        [*_options_handlers(), *HANDLERS],
-        guards=[guard],
-        dependencies=_provided(**provided),
-        exception_handlers={Exception: failures.handle},
-        lifespan=[lifespan],
-        openapi_config=None,
-        logging_config=None,
-        request_max_body_size=settings.body_bytes_max,
-    )
-
-
-def _provided(reads: CachedReads, **existing: Any) -> dict[str, Provide]:
-    def handing_over(part: Any) -> Callable[[], Any]:
-        return lambda: part
-
-    provided = {
-        name: Provide(handing_over(part), use_cache=True, sync_to_thread=False)
-        for name, part in existing.items()
-    }
-    return provided | {"reads": Provide(_reads_of(reads), sync_to_thread=False)}
-
-
-def _reads_of(reads: CachedReads) -> Callable[..., Reads]:
-    def reads_of(request: Request[Any, Any, Any]) -> Reads:
-        caller = request.scope.get("user")
-        return reads if caller is None else reads.after(caller.not_before)
-
-    return reads_of
-
-
-def _options_handlers() -> list[HTTPRouteHandler]:
-    """One per path, and before the others: of a path with two handlers Litestar's own knows only the first's methods."""
-    methods: dict[str, set[str]] = {}
-    for handler in HANDLERS:
-        for path in handler.paths:
-            methods.setdefault(path, {"OPTIONS"}).update(map(str, handler.http_methods))
-    return [_options_handler(path, ", ".join(sorted(found))) for path, found in methods.items()]
-
-
-def _options_handler(path: str, allow: str) -> HTTPRouteHandler:
-    @route(path, http_method=["OPTIONS"], sync_to_thread=False)
-    def tell_methods() -> Response[None]:
-        return Response(None, status_code=204, headers={"allow": allow})
-
-    return tell_methods

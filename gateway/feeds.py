@@ -7,6 +7,7 @@ a listing that may have missed purges outdates everything that was filled before
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from datacenters.directory import Directory
 from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import PURGE_TTL_S, PrefixFeed, decode_purge
 from datacenters.record import Record
-from gateway.reading import PURGES_SILENT_MAX_S
+from gateway.standing import PURGES_SILENT_MAX_S
 
 ERRANDS_MAX = 1024
 # A purge lives PURGE_TTL_S in etcd; who heard nothing for half of it may have missed one.
@@ -95,16 +96,13 @@ class Feeds:
         return self._denial_feed.silent_for_s()
 
     def purges_silent_for_s(self) -> float:
-        """Seconds since purges could last be heard."""
-        return self._purge_feed.silent_for_s()
+        """Seconds since all purges until then have been applied here; infinite before the first listing."""
+        return self._purge_feed.silent_for_s() if self._listed else math.inf
 
     def _hears_purges(self) -> bool:
-        """Whether every purge until a moment ago has been applied here.
-
-        What came in a short gap is seen by the poll that ends it, what came in a longer one by a new listing; the feed
-        counts as heard again only with that.
-        """
-        return self._listed and self._purge_feed.silent_for_s() <= PURGES_SILENT_MAX_S
+        # What came in a short gap is seen by the poll that ends it, what came in a longer one by a new listing; the feed
+        # counts as heard again only with that.
+        return self.purges_silent_for_s() <= PURGES_SILENT_MAX_S
 
     def _moved(self, record: Record) -> None:
         switch = None if record.switch_position is None else position.parse(record.switch_position)

@@ -19,8 +19,9 @@ import structlog
 BUFFER_BYTES_MAX = 65_536
 FLUSH_INTERVAL_S = 0.2
 FRAMES_MAX = 6
-_LINE = (
-    b'{"event":"request","at":%.3f,"request_id":"%s","route":"%s","method":"%s","status":%d,"cache":"%s","ms":%.2f,'
+_LINE = b'{"event":"request","at":%.3f,"request_id":"%s",%s'
+_WORDS = (
+    b'"route":"%s","method":"%s","status":%d,"cache":"%s","ms":%.2f,'
     b'"role":"%s","relation":"%s","rule":"%s","datacenter":"%s","epoch":%d,"journal":"%s","slug":"%s"}\n'
 )
 
@@ -93,6 +94,40 @@ def _exception_kind(_logger: Any, _method: str, event: Any) -> Any:
     return event
 
 
+def words(
+    *,
+    route: str,
+    method: str,
+    status: int,
+    outcome: str,
+    ms: float,
+    epoch: int,
+    role: str = "-",
+    relation: str = "-",
+    rule: str = "-",
+    datacenter: str = "-",
+    journal: str = "-",
+    slug: str = "-",
+) -> bytes:
+    """What a line says besides its instant and id. `route` is the template, `outcome` the cache's word; `-` is what was
+    not met.
+    """
+    return _WORDS % (
+        route.encode(),
+        method.encode(),
+        status,
+        outcome.encode(),
+        ms,
+        role.encode(),
+        relation.encode(),
+        rule.encode(),
+        datacenter.encode(),
+        epoch,
+        journal.encode(),
+        slug.encode(),
+    )
+
+
 class AccessLog:
     """One line per request, written in batches so that a warm hit pays for a format, not for a system call."""
 
@@ -103,40 +138,9 @@ class AccessLog:
         self._bytes = 0
         self._flush_at: asyncio.TimerHandle | None = None
 
-    def write(
-        self,
-        *,
-        request_id: bytes,
-        route: str,
-        method: str,
-        status: int,
-        outcome: str,
-        ms: float,
-        epoch: int,
-        role: str = "-",
-        relation: str = "-",
-        rule: str = "-",
-        datacenter: str = "-",
-        journal: str = "-",
-        slug: str = "-",
-    ) -> None:
-        """Note one answered request. `route` is the template, `outcome` the cache's word; `-` is what was not met."""
-        line = _LINE % (
-            self._clock(),
-            request_id,
-            route.encode(),
-            method.encode(),
-            status,
-            outcome.encode(),
-            ms,
-            role.encode(),
-            relation.encode(),
-            rule.encode(),
-            datacenter.encode(),
-            epoch,
-            journal.encode(),
-            slug.encode(),
-        )
+    def write(self, request_id: bytes, said: bytes) -> None:
+        """Note one answered request; `said` is what `words` made of it."""
+        line = _LINE % (self._clock(), request_id, said)
         self._lines.append(line)
         self._bytes += len(line)
         if self._bytes >= BUFFER_BYTES_MAX:

@@ -9,6 +9,7 @@ import asyncio
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from cache.reading import Event
 from datacenters.breaker import State
 from datacenters.forwarding_events import ForwardingEvents
 from datacenters.in_flight import Priority
@@ -49,8 +50,16 @@ class Metrics:
         )
         self.forwarding = ForwardingMetrics(registry)
         self._pending: dict[tuple[str, str, int], int] = {}
+        self._pending_warm: dict[tuple[str, str, int], int] = {}
         self._pending_cache: dict[str, int] = {}
         self._flush_at: asyncio.TimerHandle | None = None
+
+    def warm_hit(self, route: str, method: str, status: int) -> None:
+        """Count one request that was answered by tier 1 at once."""
+        key = (route, method, status)
+        self._pending_warm[key] = self._pending_warm.get(key, 0) + 1
+        if self._flush_at is None:
+            self._flush_at = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self.flush)
 
     def request(self, route: str, method: str, status: int) -> None:
         """Count one answered request."""
@@ -83,8 +92,11 @@ class Metrics:
             self._flush_at.cancel()
             self._flush_at = None
         requests, self._pending = self._pending, {}
-        for (route, method, status), times in requests.items():
+        warm, self._pending_warm = self._pending_warm, {}
+        for (route, method, status), times in (*requests.items(), *warm.items()):
             self._requests.labels(route, method, str(status)).inc(times)
+        if warm:
+            self._cache.labels(Event.HIT_TIER1.value).inc(sum(warm.values()))
         events, self._pending_cache = self._pending_cache, {}
         for event, times in events.items():
             self._cache.labels(event).inc(times)

@@ -13,7 +13,7 @@ import msgspec
 
 from auth.access import RULES, Rule
 from auth.principal import APP_OF_ROLE, Role
-from gateway.app import endpoints
+from gateway.router import endpoints
 from routes.endpoint import Endpoint
 from routes.problems import DEFAULT_LANGUAGE, PROBLEM_JSON, PROBLEMS, ProblemDetails, problem_details
 from routes.wire import CLASS_ID_EXAMPLE, PUPIL_ID_EXAMPLE

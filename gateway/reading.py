@@ -8,7 +8,6 @@ what it answers is checked against the view's Struct before anybody sees it.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -23,21 +22,19 @@ from cache.policy import S
 from cache.reading import Fetched, Reading, State
 from cache.store import Cache
 from datacenters.attempts import Answer
-from datacenters.directory import WRITING_MODES, Directory, Mode
+from datacenters.directory import Directory
 from datacenters.forwarding import Forwarder
 from datacenters.position import NOWHERE, Position
 from datacenters.unanswered import DatacentersUnavailable
 from gateway import validators
+from gateway.standing import Standing
 from routes.endpoint import Answered, CachedRead, Calendar, Reads, Source
 
 # Fresh for no time: a standby's answer is shown to who waited for it and never kept.
 FROM_STANDBY_MAX_AGE_S = 0.0
 
-AWAY_REMEMBERED_S = 5.0
 # What is larger takes a millisecond and more to code: not while others wait for the loop.
 CODED_HERE_BYTES_MAX = 65_536
-# Without a word from etcd for longer, what another site wrote may be missing here, and answers say so.
-PURGES_SILENT_MAX_S = 2.0
 
 _encode = msgspec.json.Encoder().encode
 _STATUS_WORDS = {
@@ -82,44 +79,39 @@ class CachedReads:
         cache: Cache,
         forwarder: Forwarder,
         directory: Directory,
+        standing: Standing,
         *,
-        denials_silent_for_s: Callable[[], float],
-        purges_silent_for_s: Callable[[], float],
-        denial_silence_max_s: float,
         show_cache_status: bool,
         clock: Callable[[], float],
     ) -> None:
         self._cache = cache
         self._forwarder = forwarder
         self._directory = directory
-        self._denials_silent_for_s = denials_silent_for_s
-        self._purges_silent_for_s = purges_silent_for_s
-        self._denial_silence_max_s = denial_silence_max_s
+        self._standing = standing
         self._show_cache_status = show_cache_status
         self._clock = clock
         self._decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
         self._calendar = msgspec.json.Decoder(Calendar)
-        self._away_at = -math.inf
 
-    def known_calendar(self, now: float) -> Calendar | None:
-        """The calendar if this process may go by what it holds, without waiting."""
+    def known_calendar(self, now: float) -> tuple[Held, Calendar] | None:
+        """The calendar's entry and the calendar if this process may go by what it holds, without waiting."""
         held = self._cache.peek(_CALENDAR_KEY, now)
         if held is None:
             return None
         if not isinstance(held.prepared, Calendar):
             held.prepared = self._calendar.decode(held.entry.body)
-        return held.prepared
+        return held, held.prepared
 
     async def calendar(self) -> Calendar:
         """The current school calendar."""
         known = self.known_calendar(self._clock())
         if known is not None:
-            return known
+            return known[1]
         return self._calendar.decode((await self.read(CALENDAR, {})).body)
 
     def peek(self, read: CachedRead, params: Mapping[str, str], now: float) -> Held | None:
         """The entry in this process if it may be shown now without asking anybody."""
-        if not read.shared and self._denials_silent_for_s() > self._denial_silence_max_s:
+        if not (read.shared or self._standing.now().hears_denials):
             return None
         source = read.source(params)
         held = self._cache.peek(key_text(source.resource, source.view, read.schema), now)
@@ -137,7 +129,7 @@ class CachedReads:
 
         Raises: NotFound, DenialsUnavailable, AnswerUnusable and the forwarder's errors.
         """
-        if not read.shared and self._denials_silent_for_s() > self._denial_silence_max_s:
+        if not (read.shared or self._standing.now().hears_denials):
             raise DenialsUnavailable
         source = read.source(params)
         key = _key(read, source)
@@ -166,31 +158,17 @@ class CachedReads:
             key, policy=read.freshness, tags=source.tags, fetch=fetch, not_before=not_before
         )
         if reading.state is State.SURVIVAL:  # as this worker has heard itself, or another one that asked
-            self._away_at = self._clock()
+            self._standing.note_away()
         return self._answered(reading)
-
-    @property
-    def mode(self) -> str:
-        """The mode as this worker meets it: survival while no datacenter answers, else what is declared.
-
-        Degraded as soon as purges may have been missed: what is in the cache may be older than it looks.
-        """
-        away_s = self._clock() - self._away_at
-        if 0 <= away_s < AWAY_REMEMBERED_S:
-            return "survival"
-        declared = self._directory.mode
-        if declared in WRITING_MODES and self._purges_silent_for_s() > PURGES_SILENT_MAX_S:
-            declared = Mode.DEGRADED
-        return declared.value
 
     async def _ask(self, target: str, held_etag: str | None, not_before: Position) -> Answer:
         try:
             answer = await self._forwarder.read(target, if_none_match=held_etag, not_before=not_before)
         except DatacentersUnavailable as error:
             if error.datacenters_away:
-                self._away_at = self._clock()
+                self._standing.note_away()
             raise
-        self._away_at = -math.inf
+        self._standing.note_answered()
         return answer
 
     def _may_fill(self) -> bool:
@@ -213,7 +191,7 @@ class CachedReads:
 
     def _answered(self, reading: Reading) -> Answered:
         entry, state = reading.entry, reading.state
-        mode = self.mode
+        mode = self._standing.mode
         data_age_s: float | None = None
         if state in ("revalidating", "stale", "survival"):
             data_age_s = reading.age_s

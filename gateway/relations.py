@@ -15,6 +15,7 @@ from auth.principal import Facts
 from cache.asking import Fetch
 from cache.cache_key import CacheKey, key_text
 from cache.entries import Entry
+from cache.memory import Held
 from cache.policy import RELATIONS
 from cache.reading import Fetched
 from cache.store import Cache
@@ -43,8 +44,8 @@ class Relations:
         self._clock = clock
         self._timeline = 0
 
-    def peek(self, subject: str, now: float) -> Facts | None:
-        """The facts if this process may go by what it holds, without waiting."""
+    def peek(self, subject: str, now: float) -> tuple[Held, Facts] | None:
+        """The entry and its facts if this process may go by what it holds, without waiting."""
         held = self._cache.peek(key_text(_resource(subject), _VIEW), now)
         if held is None:
             return None
@@ -54,13 +55,13 @@ class Relations:
         facts = held.prepared
         if not isinstance(facts, Facts):
             facts = held.prepared = _decode(held.entry.body)
-        return facts
+        return held, facts
 
     async def facts(self, subject: str) -> Facts:
         """The facts, fetched when need be. Raises: RelationsUnavailable."""
         known = self.peek(subject, self._clock())
         if known is not None:
-            return known
+            return known[1]
         try:
             reading = await self._cache.read(
                 _key(subject), policy=RELATIONS, tags=_tags(subject), fetch=self._fetch(subject)

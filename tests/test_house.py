@@ -87,6 +87,7 @@ WITHOUT_SLUG = {
     "datacenters.taking_over.NotYet": "the director tries again",
     "datacenters.transport.AnswerTooLarge": "who asked says what it means",
     "gateway.settings.SettingsError": "stops the start",
+    "gateway.warm_reads._Cold": "the edge asks further",
 }
 
 

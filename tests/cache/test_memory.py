@@ -40,6 +40,7 @@ STEPS = st.lists(
 def test_it_behaves_as_a_dictionary_that_may_forget(steps: list[tuple[str, str, int, int, bool]]) -> None:
     tier = MemoryTier(max_bytes=MAX_BYTES, max_entries=6)
     model: dict[str, Held] = {}
+    ever: list[Held] = []
     for step, key, size, position, shared in steps:
         present = tier.get(key)
         assert present is None or present is model[key]
@@ -53,9 +54,14 @@ def test_it_behaves_as_a_dictionary_that_may_forget(steps: list[tuple[str, str, 
             assert tier.put(key, one, replace=step == "force") == (fits and not older)
             if fits and not older:
                 model[key] = one
+                ever.append(one)
         kept = [each for each in "abcdefghij" if tier.get(each) is not None]
         assert len(tier) == len(kept) <= 6
         assert tier.held_bytes == sum(model[each].size_bytes for each in kept) <= MAX_BYTES
+        for each in ever:  # who still knows what has left must not show it
+            assert (each.fresh_until_s > NOW) == any(tier.get(name) is each for name in kept)
+    tier.clear()
+    assert all(each.fresh_until_s < NOW and each.until_s < NOW for each in ever)
 
 
 def test_room_is_used_before_anybody_must_go() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from auth.access import Rule
 from auth.principal import Role
-from gateway.app import endpoints
 from gateway.hot_routes import HotRoutes
+from gateway.router import endpoints
 from routes.endpoint import Endpoint
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.people import (

@@ -14,8 +14,9 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from auth.refusals import KeysUnusable
-from gateway.app import HANDLERS, create_app, endpoints
+from gateway.app import create_app
 from gateway.edge import Edge
+from gateway.router import endpoints
 from routes.endpoint import Endpoint
 from sandbox.valkey import ValkeyServer
 from tests.gateway.conftest import MakeWorld
@@ -64,19 +65,6 @@ def test_keys_that_cannot_be_used_stop_the_start(settings: Any, tmp_path: Path, 
         create_app(msgspec.structs.replace(settings, **{name: broken}))
 
 
-@pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.fn.__qualname__)
-def test_a_handler_is_reached_where_its_declaration_says(handler: Any) -> None:
-    endpoint = handler.opt["endpoint"]
-    assert {path.replace(":str", "") for path in handler.paths} == {endpoint.path}
-    expected = {"GET", "HEAD"} if endpoint.method == "GET" else {endpoint.method}
-    assert {str(method) for method in handler.http_methods} == expected
-
-
-def test_no_two_handlers_declare_the_same() -> None:
-    declared = [(endpoint.method, endpoint.path) for endpoint in endpoints()]
-    assert len(declared) == len(set(declared)) == len(HANDLERS)
-
-
 async def test_what_is_started_is_ended(make_world: MakeWorld, settings: Any) -> None:
     before = asyncio.all_tasks()
     app = create_app(settings)
@@ -92,7 +80,7 @@ async def test_workers_of_a_site_share_what_one_of_them_fetched(
     assert (await first.get(GRADES, PUPIL)).headers["cache-status"] == "massar; fwd=miss; stored"
 
     async def shared() -> bool:
-        second.app._reads._cache.clear_memory()
+        second.app._warm_reads._reads._cache.clear_memory()
         return (await second.get(GRADES, PARENT)).headers["cache-status"] == "massar; hit; detail=valkey"
 
     await eventually(shared, within_s=10.0)

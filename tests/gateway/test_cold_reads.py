@@ -38,7 +38,7 @@ async def both_ways(world: World, path: str, who: str | None, **more: Any) -> tu
     table, found = world.app._hot_routes, []
     for way in (table, HotRoutes(())):
         world.app._hot_routes = way
-        world.app._reads._cache.clear_memory()
+        world.app._warm_reads._reads._cache.clear_memory()
         answer = await ask(world, path, who, **more)
         answer.headers = sorted(
             line for line in answer.headers if line[0] not in {b"massar-request-id", b"age"}
@@ -95,7 +95,7 @@ async def test_a_datacenters_failure_is_told_as_the_router_does(world: World) ->
 
 async def test_a_cold_read_enters_no_frame_of_the_router(shared: World) -> None:
     await ask(shared, GRADES, PUPIL)
-    shared.app._reads._cache.clear_memory()
+    shared.app._warm_reads._reads._cache.clear_memory()
     entered: list[str] = []
 
     def watch(frame: FrameType, event: str, _argument: Any) -> None:
@@ -117,7 +117,7 @@ async def test_a_bug_is_told_as_internal_and_says_nothing_of_itself(
     async def fails(*_args: Any, **_more: Any) -> None:
         raise RuntimeError("salma 14.50")
 
-    monkeypatch.setattr(world.app._reads, "read", fails)
+    monkeypatch.setattr(world.app._warm_reads._reads, "read", fails)
     answer = await ask(world, GRADES, PUPIL)
     assert (answer.status, answer.slug) == (500, "internal")
     assert b"14.50" not in answer.body
@@ -138,7 +138,7 @@ async def test_cold_and_warm_answers_come_in_the_coding_that_is_accepted(
     world: World, coding: str, method: str
 ) -> None:
     plain = await ask(world, TIMETABLE, PUPIL)
-    world.app._reads._cache.clear_memory()
+    world.app._warm_reads._reads._cache.clear_memory()
     for _ in range(3):  # cold, then warm
         answer = await ask(
             world, TIMETABLE, PUPIL, method=method, accept_encoding=f"{coding}, identity;q=0.5"

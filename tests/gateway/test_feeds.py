@@ -23,10 +23,11 @@ from datacenters.etcd import Etcd, KeyValue
 from datacenters.feeds import PURGE_TAGS_MAX, SOFT_PURGE_TTL_S, SOFT_PURGES_MAX, Publisher, Purge
 from datacenters.purge_commands import KINDS, malformed
 from gateway import feeds as gateway_feeds
-from gateway.app import endpoints
 from gateway.feeds import Feeds
-from gateway.reading import CALENDAR, PURGES_SILENT_MAX_S, CachedReads
+from gateway.reading import CALENDAR, CachedReads
 from gateway.relations import _tags as relation_tags
+from gateway.router import endpoints
+from gateway.standing import PURGES_SILENT_MAX_S
 from routes import timetables as endpoint
 from routes.announcements import CLASS_ANNOUNCEMENTS
 from routes.endpoint import CachedRead
@@ -337,7 +338,7 @@ async def test_tier_1_goes_on_without_tier_2_while_purges_are_heard_and_no_longe
     line, url = proxy
     world = await make_world(etcd_urls=(url,))
     week = (await world.get(TIMETABLE, PUPIL)).json()["week"]
-    reads, timetable = world.app._reads, endpoint.TIMETABLE.read
+    reads, timetable = world.app._warm_reads._reads, endpoint.TIMETABLE.read
     assert isinstance(reads, CachedReads)
     assert isinstance(timetable, CachedRead)
 
@@ -353,7 +354,7 @@ async def test_tier_1_goes_on_without_tier_2_while_purges_are_heard_and_no_longe
     publisher = Publisher(etcd_client, clock=world.clock)
     await publisher.publish_purge((f"timetable:{CLASS}",), epoch=1, position="1-2000")
     line.mend()
-    await eventually(lambda: world.app._reads._purges_silent_for_s() < PURGES_SILENT_MAX_S, within_s=10)
+    await eventually(lambda: world.app._standing._purges_silent_for_s() < PURGES_SILENT_MAX_S, within_s=10)
     assert not shown(0.0), "what was missed counts before the feed counts as heard"
     await world.get(TIMETABLE, PUPIL)
     assert shown(HOUR_S)

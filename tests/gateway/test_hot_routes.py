@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from gateway.app import create_app, endpoints
+from gateway.app import create_app
 from gateway.hot_routes import SEGMENTS_MAX, HotRoutes
+from gateway.router import endpoints
 from routes.endpoint import Endpoint, path_names_something
 from tests.gateway.people import CLASS, MATH, PUPIL
 from tests.gateway.world import NOWHERE, SITES, settings_for

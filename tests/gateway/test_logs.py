@@ -12,23 +12,15 @@ import traceback
 import pytest
 
 from gateway import logs
-from gateway.logs import AccessLog, JsonFormatter
+from gateway.logs import AccessLog, JsonFormatter, words
 from tests.gateway.people import CLASS, FACTS, PARENT, PUPIL, TEACHER
 from tests.gateway.world import SID, World
 from tests.waiting import eventually
 
 
 def one_line(log: AccessLog) -> None:
-    log.write(
-        request_id=b"abc-1",
-        route="/v1/me",
-        method="GET",
-        status=200,
-        outcome="hit",
-        ms=1.256,
-        epoch=3,
-        role="parent",
-    )
+    said = words(route="/v1/me", method="GET", status=200, outcome="hit", ms=1.256, epoch=3, role="parent")
+    log.write(b"abc-1", said)
 
 
 async def test_a_line_is_json_and_says_what_it_says() -> None:

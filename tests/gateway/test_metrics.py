@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway import metrics as gateway_metrics
-from gateway.app import endpoints
 from gateway.metrics import Metrics
 from gateway.private import outcomes_of, workers_registry
+from gateway.router import endpoints
 from tests.gateway.people import PUPIL
 from tests.gateway.world import World
 from tests.waiting import eventually

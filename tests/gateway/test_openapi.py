@@ -14,8 +14,8 @@ from jsonschema_rs import Draft202012Validator
 
 from auth.access import RULES, Rule
 from auth.principal import APP_OF_ROLE, Role
-from gateway.app import endpoints
 from gateway.openapi import _PATH_SCHEMAS, _QUERY_SCHEMAS, document, documents, problems_of
+from gateway.router import endpoints
 from routes.endpoint import Endpoint, QueryParameter, path_names_something
 from routes.home import HomePage
 from routes.problems import PROBLEMS

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from datacenters.record import Phase
-from gateway.reading import PURGES_SILENT_MAX_S, CachedReads
+from gateway.standing import PURGES_SILENT_MAX_S
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.origin import Canned, refusal
 from tests.gateway.people import CLASSMATE, OTHER_PARENT, PARENT, PUPIL, TEACHER
@@ -242,22 +242,23 @@ async def test_personal_reads_end_when_sign_outs_cannot_be_heard_and_shared_ones
 async def test_a_warm_entry_is_not_shown_either_when_sign_outs_cannot_be_heard(make_world: MakeWorld) -> None:
     world = await make_world(denial_silence_max_s=1.0)
     await world.get(GRADES, PUPIL)
-    read = world.app._reads
-    assert read.peek is not None
+    standing = world.app._standing
     heard_s = [0.0]
-    read._denials_silent_for_s = lambda: heard_s[0]  # etcd answers here: the silence is put in its mouth
+    standing._denials_silent_for_s = lambda: heard_s[0]  # etcd answers here: the silence is put in its mouth
+    standing._known = None
     assert (await world.get(GRADES, PUPIL)).headers["cache-status"] == "massar; hit; detail=memory"
     heard_s[0] = 1.5
+    world.monotonic.advance(1.5)
     assert (await world.get(GRADES, PUPIL)).json()["slug"] == "denials-unavailable"
     assert (await world.get(TIMETABLE, PUPIL)).status_code == 200
 
 
 async def test_what_may_have_missed_a_purge_says_so(world: World) -> None:
     await world.get(GRADES, PUPIL)
-    read = world.app._reads
+    standing = world.app._standing
     silent_s = [PURGES_SILENT_MAX_S]
-    assert isinstance(read, CachedReads)
-    read._purges_silent_for_s = lambda: silent_s[0]  # etcd answers here: the silence is put in its mouth
+    standing._purges_silent_for_s = lambda: silent_s[0]  # etcd answers here: the silence is put in its mouth
+    standing._known = None
     assert (await world.get(GRADES, PUPIL)).headers["massar-mode"] == "normal"
     silent_s[0] += 0.1
     warm = await world.get(GRADES, PUPIL)

@@ -58,7 +58,7 @@ async def test_who_is_there_all_the_time_never_waits_for_facts(world: World) -> 
         assert (await world.get(TIMETABLE, PARENT)).status_code == 200  # while the datacenter says nothing
         await world.rabat.arrived.wait()
         world.rabat.gate.set()
-        await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+        await eventually(lambda: not world.app._warm_reads._reads._cache._ahead, within_s=10)
         assert world.rabat.count(RELATIONS) == turn
 
 
@@ -67,7 +67,7 @@ async def test_facts_fetched_ahead_count_at_once(world: World) -> None:
     world.clock.advance(53)
     world.rabat.say(RELATIONS, subject=PARENT, generation=2, pupils={}, classes={})
     assert (await world.get(TIMETABLE, PARENT)).status_code == 200
-    await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+    await eventually(lambda: not world.app._warm_reads._reads._cache._ahead, within_s=10)
     assert (await world.get(TIMETABLE, PARENT)).status_code == 404
 
 
@@ -76,7 +76,7 @@ async def test_none_fetched_ahead_take_the_place_of_those_that_were(world: World
     world.clock.advance(53)
     world.rabat.canned[RELATIONS] = refusal(404, "not-found")
     assert (await world.get(TIMETABLE, PARENT)).status_code == 200
-    await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+    await eventually(lambda: not world.app._warm_reads._reads._cache._ahead, within_s=10)
     assert (await world.get(TIMETABLE, PARENT)).status_code == 404
 
 
@@ -88,7 +88,7 @@ async def test_facts_that_cannot_be_fetched_ahead_hold_no_longer_than_their_minu
     asked = []
     for _ in range(3):
         assert (await world.get(TIMETABLE, PARENT)).status_code == 200
-        await eventually(lambda: not world.app._reads._cache._ahead, within_s=10)
+        await eventually(lambda: not world.app._warm_reads._reads._cache._ahead, within_s=10)
         asked.append(world.rabat.count(RELATIONS))
     assert len(set(asked)) == 1, "once, then when its minute is over"
     world.clock.advance(8)

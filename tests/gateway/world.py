@@ -138,7 +138,7 @@ class World:
 async def follow(world: World, etcd: Etcd, **changes: Any) -> None:
     """Write the record as `move` does, and wait until the gateway knows it."""
     declared = await move(etcd, **changes)
-    await eventually(lambda: world.app._directory.record == declared, within_s=10.0)
+    await eventually(lambda: world.app._standing._directory.record == declared, within_s=10.0)
 
 
 class Plain(msgspec.Struct):

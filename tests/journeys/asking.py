@@ -6,7 +6,7 @@ import httpx
 
 from auth.access import RULES, Rule
 from auth.principal import Role
-from gateway.app import endpoints
+from gateway.router import endpoints
 from routes.endpoint import Endpoint
 from tests.journeys.lines import Line
 from tests.journeys.people import NOBODY, Mint, People

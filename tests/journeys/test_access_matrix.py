@@ -21,7 +21,7 @@ import pytest
 from auth.access import Rule
 from auth.opaque_id import new_id
 from auth.principal import Role
-from gateway.app import endpoints
+from gateway.router import endpoints
 from sandbox.phone import Account
 from tests.countries import RunningCountry
 from tests.journeys.lines import Line, lines

@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from datacenters.in_flight import CEILING, FLOOR
-from gateway.app import endpoints
 from gateway.metrics import FLUSH_INTERVAL_S
+from gateway.router import endpoints
 from tests.countries import RunningCountry
 from tests.journeys.lines import Line
 from tests.journeys.people import NOBODY, Mint, People

@@ -244,7 +244,10 @@ async def test_a_cookie_of_the_datacenter_reaches_nobody_and_is_not_kept(
     assert [answer.status_code for answer in answers] == [200] * (READERS + 1)
     assert not any("set-cookie" in answer.headers for answer in answers)
     assert answers[-1].headers["cache-status"] == "massar; hit; detail=memory"
-    held = [msgspec.msgpack.encode(held.entry) for held in world.app._reads._cache._memory._held.values()]
+    held = [
+        msgspec.msgpack.encode(held.entry)
+        for held in world.app._warm_reads._reads._cache._memory._held.values()
+    ]
     assert held != []
     assert not any(b"of-one-reader" in entry for entry in held)
     assert not world.http.cookies

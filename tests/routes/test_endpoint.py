@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from auth.access import Rule
 from auth.principal import App, Principal, Role
 from auth.refusals import NotFound
-from gateway.app import endpoints
+from gateway.router import endpoints
 from routes.absences import ABSENCES
 from routes.endpoint import (
     QUERY_PARAMETERS_MAX,
