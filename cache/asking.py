@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -17,7 +17,7 @@ from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judg
 from cache.generations import EVERYTHING
 from cache.memory import Held
 from cache.policy import Policy, is_failure, nobody_answers
-from cache.reading import Fetched, State, made_of
+from cache.reading import Fetched, Reading, State, made_of
 from cache.softened import Softened
 
 TAGS_PER_ENTRY_MAX = 16
@@ -91,6 +91,19 @@ class Known(msgspec.Struct, frozen=True):
     tier: int = 0
     previous: Entry | None = None
     answered: bool = False
+
+
+class Look(msgspec.Struct, frozen=True):
+    """One look at both tiers: what they held, from when on (Unix seconds), and whether tier 2 said so in good time."""
+
+    known: Known
+    at: float
+    prompt: bool
+
+
+# What may be shown before anybody is asked, else what the look brought (None: it was somebody else's).
+Found: TypeAlias = tuple[Reading | None, Look | None]
+NOT_LOOKED: Found = (None, None)
 
 
 def at_once(ask: Ask, known: Known, now: float, *, epochs: Epochs, softened: Softened) -> State | None:

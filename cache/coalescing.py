@@ -33,6 +33,9 @@ class SingleFlight(Generic[Filled]):
     def __len__(self) -> int:
         return len(self._flights)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._flights
+
     async def run(
         self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]]
     ) -> tuple[Filled, bool]:

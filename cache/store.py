@@ -13,26 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
 
 from cache import asking
-from cache.asking import Ask, Fetch, FetchTimedOut, Known
+from cache.asking import NOT_LOOKED, Ask, Fetch, FetchTimedOut, Found, Known, Look
 from cache.cache_key import CacheKey
 from cache.coalescing import SingleFlight
 from cache.entries import NOWHERE, Entry, Position
-from cache.freshness import Epochs, Verdict, judge, newer
+from cache.freshness import Verdict, judge, newer
 from cache.generations import Generations
 from cache.leases import Heard, Lease
-from cache.memory import USES_MAX, Held, MemoryTier
+from cache.memory import Held, MemoryTier
 from cache.policy import Policy
 from cache.promptness import Waited
-from cache.purging import Purging
 from cache.reading import Event, Fetched, Reading, State, reading_of
 from cache.sealing import Sealer
-from cache.shared import Looked, SharedTier, shared_tier
+from cache.shared import SharedTier, shared_tier
+from cache.tiers import Tiers
 from cache.valkey import ValkeyTier
 
 FETCH_MAX_S = 4.5
@@ -45,7 +44,7 @@ PROMPT_MAX_S = 0.05
 AHEAD_MAX = 16
 
 
-class Cache(Purging):
+class Cache(Tiers):
     """Two tiers and the rules between them. One per worker."""
 
     def __init__(
@@ -60,50 +59,22 @@ class Cache(Purging):
         fetch_max_s: float = FETCH_MAX_S,
         wait_max_s: float = WAIT_MAX_S,
     ) -> None:
-        self._memory = memory
-        self._clock = clock
-        self._event = on_event or (lambda _event: None)
-        super().__init__(generations=generations, shared=shared_tier(valkey, sealer, self._event))
+        event = on_event or (lambda _event: None)
+        super().__init__(
+            memory=memory,
+            generations=generations,
+            shared=shared_tier(valkey, sealer, event),
+            clock=clock,
+            on_event=event,
+        )
         self._fetch_max_s = fetch_max_s
-        self._hears_purges: Callable[[], bool] = _never
-        self._epochs = Epochs()
         self._flights: SingleFlight[Reading] = SingleFlight(
             flights_max=FLIGHTS_MAX, waiters_max=WAITERS_MAX, wait_max_s=wait_max_s
         )
+        self._looks: dict[Hashable, asyncio.Future[Found | None]] = {}
         self._ahead: SingleFlight[Reading] = SingleFlight(
             flights_max=2 * AHEAD_MAX, waiters_max=0, wait_max_s=wait_max_s
         )
-
-    def go_by(self, hears_purges: Callable[[], bool]) -> None:
-        """Let tier 1 show what is fresh without asking tier 2 while `hears_purges` says that none can have been missed.
-
-        Without it, and while it says no, tier 1 asks again every `Policy.tier1_s`.
-        """
-        self._hears_purges = hears_purges
-
-    def peek(self, key: str, now: float) -> Held | None:
-        """The entry that may be shown at once, or None: tier 1 only, no await. `key` is `CacheKey.text`."""
-        held = self._memory.get(key)
-        if held is None or (now >= held.until_s and (now >= held.fresh_until_s or not self._hears_purges())):
-            return None
-        return held if self._holds(held, now) else None
-
-    def still(self, held: Held, now: float, *, hears_purges: bool) -> bool:
-        """Whether what `peek` gave may be shown now as well; that counts as a use.
-
-        `hears_purges` is what the function given to `go_by` says now.
-        """
-        if now >= (held.fresh_until_s if hears_purges else held.until_s):
-            return False
-        if held.uses < USES_MAX:
-            held.uses += 1
-        if (
-            held.generations_serial == self._generations.serial
-            and held.heard_serial == self._heard_serial
-            and now >= held.from_s
-        ):
-            return True
-        return self._holds(held, now)
 
     async def read(
         self,
@@ -119,49 +90,57 @@ class Cache(Purging):
         `fetch` gets the entry it may revalidate (with `origin_etag`), or None. Raises what `fetch` raises when the
         class lets nothing older stand in; `Overloaded` and `FetchTimedOut` when a bound is reached.
         """
-        ask = asking.ask(key, policy, tags, fetch, not_before)
-        text, now = ask.text, self._clock()
-        if not policy.stored:
-            fetched = await self._fetched(ask, None, asyncio.get_running_loop().time() + self._fetch_max_s)
+        return await self.answer(asking.ask(key, policy, tags, fetch, not_before))
+
+    async def answer(self, ask: Ask, look: Look | None = None) -> Reading:
+        """As `read`; `look` is what `find` brought just now, where it brought no reading."""
+        if not ask.policy.stored:
+            now, ends_at = self._clock(), asyncio.get_running_loop().time() + self._fetch_max_s
+            fetched = await self._fetched(ask, None, ends_at)
             return reading_of(asking.made(ask, fetched, now, None, (0,) * len(ask.tags)), State.MISS, 0, now)
-        held = self.peek(text, now)
-        if held is not None and held.entry.position >= not_before and held.entry.tags == ask.tags:
-            self._event(Event.HIT_TIER1)
-            return reading_of(held.entry, State.HIT, 1, now)
-        # A reader who comes after a purge, or wants to see a write, must not be given what an earlier fill is
-        # fetching: other flight.
-        flight = (text, self._heard_serial, self._generations.snapshot(ask.tags), not_before)
-        reading, joined = await self._flights.run(flight, lambda: self._resolve(ask))
+        if look is None:
+            found, look = await self.find(ask)
+            if found is not None:
+                return found
+        reading, joined = await self._flights.run(self._flight(ask), lambda: self._resolve(ask, look))
         if not joined:
             return reading
         self._event(Event.COLLAPSED)
         return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
 
+    async def find(self, ask: Ask) -> Found:
+        """What the tiers hold if it may be shown before anybody is asked; else what `answer` wants to know of it.
+
+        In the reader's own turn: most that is not in tier 1 is in tier 2, and a task would cost as much as the look. Who comes
+        while somebody looks for the same waits for what he finds.
+        """
+        if (found := self._shown_of_memory(ask)) is not None:
+            return found, None
+        flight = self._flight(ask)
+        if flight in self._flights:
+            return NOT_LOOKED
+        if (looking := self._looks.get(flight)) is not None:
+            others = await asyncio.shield(looking)
+            if others is None:
+                return self._shown_of_memory(ask), None
+            if others[0] is not None:
+                self._event(Event.COLLAPSED)
+            return others
+        looking = self._looks[flight] = asyncio.get_running_loop().create_future()
+        seen: Found | None = None
+        try:
+            seen = await self._first_look(ask)
+        finally:
+            del self._looks[flight]
+            looking.set_result(seen)  # None: who looked has left
+        return seen
+
     def ahead(self, held: Held, key: CacheKey, *, policy: Policy, tags: Sequence[str], fetch: Fetch) -> None:
         """Have an entry of tier 1 fetched anew behind its readers, once; where too many are, a later reader tries again."""
         ask = asking.ask(key, policy, tags, fetch)
         after = held.entry.stored_at
-        if self._ahead.begin(ask.text, lambda: self._resolve(ask, behind=True, after=after)):
+        if self._ahead.begin(ask.text, lambda: self._resolve(ask, None, behind=True, after=after)):
             held.ahead_at = math.inf
-
-    async def note_heard(self, life_s: float) -> None:
-        """Note in tier 2, for `life_s` seconds, that this process hears every purge."""
-        if self._shared is not None:
-            await self._shared.note_heard(life_s)
-
-    def set_epoch(self, epoch: int, switch_position: Position | None) -> None:
-        """Hear the epoch, and up to where its predecessor counts (None: not known yet).
-
-        Lower epochs than the highest heard are ignored.
-        """
-        moved = self._epochs.moved(epoch, switch_position)
-        if moved != self._epochs:
-            self._epochs = moved
-            self._heard_serial += 1
-
-    def clear_memory(self) -> None:
-        """Forget tier 1."""
-        self._memory.clear()
 
     async def aclose(self) -> None:
         """Give up fills, end what is being stored, close tier 2."""
@@ -170,17 +149,31 @@ class Cache(Purging):
         if self._shared is not None:
             await self._shared.aclose()
 
-    async def _resolve(self, ask: Ask, *, behind: bool = False, after: float = -math.inf) -> Reading:
-        """`behind`: nobody waits. What was stored at `after` or before will not do."""
+    def _flight(self, ask: Ask) -> Hashable:
+        """Whom an answer is for: who comes after a purge, or wants to see a write, must not get what is already on its way."""
+        return ask.text, self._heard_serial, self._generations.snapshot(ask.tags), ask.not_before
+
+    async def _first_look(
+        self, ask: Ask, *, behind: bool = False, after: float = -math.inf
+    ) -> tuple[Reading | None, Look]:
         looked_at, waited = self._clock(), Waited(PROMPT_MAX_S)
         known = await self._look(ask)
-        if (found := self._shown(ask, known, looked_at, fresh_only=behind, after=after)) is not None:
-            return found
-        lease, ends_at = Lease(), asyncio.get_running_loop().time() + self._fetch_max_s
+        found = self._shown(ask, known, looked_at, fresh_only=behind, after=after)
         # Who is slow to say what he has is not asked for a turn and for what he has by then as well.
-        prompt = not waited.long() and known.answered
+        return found, Look(known=known, at=looked_at, prompt=not waited.long() and known.answered)
+
+    async def _resolve(
+        self, ask: Ask, look: Look | None, *, behind: bool = False, after: float = -math.inf
+    ) -> Reading:
+        """`behind`: nobody waits. What was stored at `after` or before will not do."""
+        if look is None:
+            found, look = await self._first_look(ask, behind=behind, after=after)
+            if found is not None:
+                return found
+        known, looked_at = look.known, look.at
+        lease, ends_at = Lease(), asyncio.get_running_loop().time() + self._fetch_max_s
         try:
-            if self._shared is not None and prompt and ask.not_before == NOWHERE:
+            if self._shared is not None and look.prompt and ask.not_before == NOWHERE:
                 lease = await self._turn(self._shared, ask, ends_at)
                 looked_at = self._clock()
                 known = await self._look(ask)  # somebody's turn may have ended just now
@@ -220,7 +213,7 @@ class Cache(Purging):
             self._event(Event.HIT_TIER1 if known.tier == 1 else Event.HIT_TIER2)
         else:
             self._event(Event.REVALIDATING)
-            self._flights.begin((ask.text, Event.REVALIDATING), lambda: self._resolve(ask, behind=True))
+            self._flights.begin((ask.text, Event.REVALIDATING), lambda: self._resolve(ask, None, behind=True))
         return reading_of(known.best, state, known.tier, now)
 
     async def _turn(self, shared: SharedTier, ask: Ask, ends_at: float) -> Lease:
@@ -274,90 +267,3 @@ class Cache(Purging):
             return None
         self._event(Event(state.value))
         return reading_of(known.best, state, known.tier, now)
-
-    async def _look(self, ask: Ask) -> Known:
-        """What both tiers hold, joined: generations by maximum, entries by version."""
-        looked = await self._look_shared(ask)
-        held = self._memory.get(ask.text)
-        own = None if held is None else held.entry
-        candidates = [(entry, tier) for entry, tier in ((own, 1), (looked.entry, 2)) if entry is not None]
-        trusted = [(entry, tier) for entry, tier in candidates if self._epochs.trust(entry)]
-        shown = own if own is not None and self._defends(own, ask.policy, self._clock()) else None
-        valid = [
-            (entry, tier)
-            for entry, tier in trusted
-            if self._valid(entry) and entry.tags == ask.tags and not (shown and newer(shown, entry))
-        ]
-        best, tier = max(valid, key=_version, default=(None, 0))
-        previous, _ = max(trusted, key=_version, default=(None, 0))
-        lost = looked.entry is None or (best is not None and newer(best, looked.entry))
-        if best is not None and looked.answered and lost:
-            self._offer(ask, best, self._clock())  # Valkey lost it (restart, eviction): others need not fetch
-        return Known(
-            best=best,
-            tier=tier,
-            previous=previous if previous and previous.origin_etag else None,
-            answered=looked.answered,
-        )
-
-    async def _look_shared(self, ask: Ask) -> Looked:
-        if self._shared is None:
-            return Looked()
-        looked = await self._shared.look(ask.key, ask.tags)
-        if looked.answered:
-            for tag, generation in zip(ask.tags, looked.generations, strict=True):
-                if generation is not None:
-                    self._generations.raise_to(tag, generation)
-        return looked
-
-    def _valid(self, entry: Entry) -> bool:
-        return not self._generations.outdated(entry.tags, entry.generations)
-
-    def _holds(self, held: Held, now: float) -> bool:
-        """Whether nothing that was heard since it was last looked at speaks against it, nor the clock."""
-        if now < held.from_s:
-            return False
-        if held.generations_serial == self._generations.serial and held.heard_serial == self._heard_serial:
-            return True
-        entry = held.entry
-        softened = self._softened.since(entry.tags, entry.stored_at) < math.inf
-        if softened or not self._valid(entry) or not self._epochs.trust(entry):
-            held.withdraw()
-            return False
-        held.generations_serial = self._generations.serial
-        held.heard_serial = self._heard_serial
-        return True
-
-    def _keep(self, ask: Ask, entry: Entry, looked_at: float, now: float) -> None:
-        lot = random.random()  # noqa: S311 - nobody's secret
-        held = asking.held(ask, entry, looked_at=looked_at, now=now, lot=lot, softened=self._softened)
-        present = self._memory.get(ask.text)
-        if present is not None and present.entry is entry:
-            # Looked at again: what the edge prepared still holds.
-            present.from_s, present.until_s, present.fresh_until_s = (
-                held.from_s,
-                held.until_s,
-                held.fresh_until_s,
-            )
-            return
-        replace = present is not None and not self._defends(present.entry, ask.policy, now)
-        if not self._memory.put(ask.text, held, replace=replace):
-            self._event(Event.REFUSED_OLDER)
-
-    def _defends(self, entry: Entry, policy: Policy, now: float) -> bool:
-        """Whether an entry keeps its place against an older version: not once distrusted, nor after its life."""
-        return self._epochs.trust(entry) and now - entry.stored_at < policy.life_s
-
-    def _offer(self, ask: Ask, entry: Entry, now: float, lease: Lease | None = None) -> None:
-        if self._shared is not None:
-            life_s = entry.stored_at + ask.policy.life_s - now
-            self._shared.offer(ask.key, entry, life_s=life_s, lease=lease)
-
-
-def _version(candidate: tuple[Entry, int]) -> tuple[int, Position, float]:
-    entry, _ = candidate
-    return entry.epoch, entry.position, entry.stored_at
-
-
-def _never() -> bool:
-    return False

@@ -112,7 +112,7 @@ def create_app(
     )
     warm_reads = WarmReads(
         settings=settings, verified=auth.verified, relations=relations, reads=reads, cache=cache, rate_limit=rate_limit,
-        standing=standing, request_ids=request_ids, metrics=metrics, access_log=access_log, clock=clock,
+        standing=standing, request_ids=request_ids, metrics=metrics, access_log=access_log, clock=clock, monotonic=monotonic,
     )  # fmt: skip
     return Edge(
         cast("ASGI", router),

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cache.asking import NOT_LOOKED, Ask, Found
 from gateway import trail
 from gateway.admission import Admission
+from gateway.decisions import ALLOWED_KEY, Allowed
 from gateway.failures import Failures
 from gateway.reading import CachedReads
 from gateway.scope import ROUTE_KEY, Message, Receive, Scope, Send, header_values
@@ -41,12 +43,8 @@ class ColdReads:
         scope[ROUTE_KEY] = endpoint.path
         trail.of(scope).rule = endpoint.rule
         try:
-            caller = await self._admission.admit(endpoint, path, scope)
-            reads = self._reads.after(caller.not_before)
-            params = await read_parameters(
-                endpoint, reads, caller=caller, path=path, query_string=scope["query_string"]
-            )
-            answered = await reads.read(read, params)
+            ask, found = await self._question(endpoint, read, path, scope)
+            answered = await self._reads.answer(ask, found)
             scope[OUTCOME_KEY] = answered.outcome
             status, headers, body = _answer(answered, scope)
         except Exception as error:  # noqa: BLE001 - every error becomes a problem, as behind the router
@@ -54,6 +52,20 @@ class ColdReads:
         start: Message = {"type": "http.response.start", "status": status, "headers": headers}
         await send(start)
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _question(
+        self, endpoint: Endpoint, read: CachedRead, path: Mapping[str, str], scope: Scope
+    ) -> tuple[Ask, Found]:
+        allowed: Allowed | None = scope.get(ALLOWED_KEY)
+        if allowed is not None:
+            trail.of(scope).role = allowed.role
+            trail.of(scope).relation = allowed.relation or trail.NOTHING
+            return allowed.ask, allowed.found
+        caller = await self._admission.admit(endpoint, path, scope)
+        params = await read_parameters(
+            endpoint, self._reads, caller=caller, path=path, query_string=scope["query_string"]
+        )
+        return self._reads.ask(read, params, not_before=caller.not_before), NOT_LOOKED
 
 
 def _answer(answered: Answered, scope: Scope) -> Answer:

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from typing import NamedTuple
 
-from auth.principal import Principal, Relation
+from auth.principal import Principal, Relation, Role
+from cache.asking import NOT_LOOKED, Ask, Found
 from cache.memory import Held
 
+# In the ASGI scope: that the caller was let in already.
+ALLOWED_KEY = "massar.allowed"
 # Of a worker; a decision takes half a kilobyte.
 DECISIONS_MAX = 50_000
 
@@ -41,6 +45,15 @@ class Decision:
         self.facts = weakref.ref(facts)
         self.calendar = None if calendar is None else weakref.ref(calendar)
         self.held = weakref.ref(held)
+
+
+class Allowed(NamedTuple):
+    """Who was let in, and the question to the cache that his request comes to; `found` is what the tiers said to it."""
+
+    role: Role
+    relation: Relation | None
+    ask: Ask
+    found: Found = NOT_LOOKED
 
 
 class Decisions:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gateway import trail
 from gateway.answering import Answering
+from gateway.decisions import ALLOWED_KEY, Allowed
 from gateway.hot_routes import HotRoutes
 from gateway.logs import AccessLog, words
 from gateway.metrics import Metrics
@@ -32,7 +33,7 @@ from gateway.scope import (
 )
 from gateway.settings import Settings
 from gateway.standing import Standing
-from gateway.warm_reads import WarmReads
+from gateway.warm_reads import Messages, Wanted, WarmReads
 from routes.endpoint import OUTCOME_KEY, CachedRead, Endpoint
 from routes.problems import language_of, render
 
@@ -90,12 +91,28 @@ class Edge:
         elif scope["method"] in ("GET", "HEAD") and (found := self._hot_routes.match(scope["path"])):
             endpoint, read, path = found
             warm = self._warm_reads.answer(endpoint, read, path, scope)
+            if isinstance(warm, Wanted):
+                warm = await self._found(warm, scope)
             if warm is not None:
                 await send(warm[0])
                 await send(warm[1])
                 return
             inner = partial(self._cold_reads, endpoint, read, path)
         await self._through(scope, receive, send, inner)
+
+    async def _found(self, wanted: Wanted, scope: Scope) -> Messages | None:
+        """A hit in tier 2; else the cold read goes on from what was found out."""
+        if self._in_flight >= self._settings.in_flight_max:
+            return None
+        self._in_flight += 1
+        try:
+            found = await self._warm_reads.find(wanted)
+        finally:
+            self._in_flight -= 1
+        if isinstance(found, Allowed):
+            scope[ALLOWED_KEY] = found
+            return None
+        return found
 
     async def _through(self, scope: Scope, receive: Receive, send: Send, inner: ASGI) -> None:
         """Pass the request on within its bounds, with our headers on whatever comes back."""

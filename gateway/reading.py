@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from auth.refusals import NotFound
+from cache import asking
+from cache.asking import NOT_LOOKED, Ask, Found
 from cache.cache_key import CacheKey, key_text
 from cache.coding import Coded, encode
 from cache.entries import Entry
@@ -129,37 +131,52 @@ class CachedReads:
 
         Raises: NotFound, DenialsUnavailable, AnswerUnusable and the forwarder's errors.
         """
+        return await self.answer(self.ask(read, params, not_before=not_before))
+
+    def ask(self, read: CachedRead, params: Mapping[str, str], *, not_before: Position = NOWHERE) -> Ask:
+        """The question that `read` puts to the cache. Raises: DenialsUnavailable."""
         if not (read.shared or self._standing.now().hears_denials):
             raise DenialsUnavailable
         source = read.source(params)
-        key = _key(read, source)
 
         async def fetch(previous: Entry | None) -> Fetched:
-            held_etag = previous.origin_etag if previous is not None else None
-            answer = await self._ask(source.target, held_etag, not_before)
-            unchanged = answer.status == 304 and held_etag is not None
-            body = b"" if unchanged else self._checked(read, answer)
-            standby = answer.from_standby
-            cacheable = not standby and self._may_fill()
-            return Fetched(
-                body=body,
-                not_modified=unchanged,
-                origin_etag=validators.entity_tag(answer.headers.get("etag")),
-                epoch=answer.epoch,
-                position=answer.position,
-                last_modified=validators.date(answer.headers.get("last-modified"), self._clock()),
-                cacheable=cacheable,
-                coded=await _coded(body) if cacheable and not read.part else (),
-                age_s=(answer.data_age_s or 0.0) if standby else 0.0,
-                max_age_s=FROM_STANDBY_MAX_AGE_S if standby else None,
-            )
+            return await self._fetched(read, source, previous, not_before)
 
-        reading = await self._cache.read(
-            key, policy=read.freshness, tags=source.tags, fetch=fetch, not_before=not_before
-        )
+        return asking.ask(_key(read, source), read.freshness, source.tags, fetch, not_before)
+
+    async def answer(self, ask: Ask, found: Found = NOT_LOOKED) -> Answered:
+        """What the cache says to a question; `found` is what `Cache.find` has said to it just now.
+
+        Raises: NotFound, AnswerUnusable and the forwarder's errors.
+        """
+        reading, look = found
+        if reading is None:
+            reading = await self._cache.answer(ask, look)
         if reading.state is State.SURVIVAL:  # as this worker has heard itself, or another one that asked
             self._standing.note_away()
         return self._answered(reading)
+
+    async def _fetched(
+        self, read: CachedRead, source: Source, previous: Entry | None, not_before: Position
+    ) -> Fetched:
+        held_etag = previous.origin_etag if previous is not None else None
+        answer = await self._ask(source.target, held_etag, not_before)
+        unchanged = answer.status == 304 and held_etag is not None
+        body = b"" if unchanged else self._checked(read, answer)
+        standby = answer.from_standby
+        cacheable = not standby and self._may_fill()
+        return Fetched(
+            body=body,
+            not_modified=unchanged,
+            origin_etag=validators.entity_tag(answer.headers.get("etag")),
+            epoch=answer.epoch,
+            position=answer.position,
+            last_modified=validators.date(answer.headers.get("last-modified"), self._clock()),
+            cacheable=cacheable,
+            coded=await _coded(body) if cacheable and not read.part else (),
+            age_s=(answer.data_age_s or 0.0) if standby else 0.0,
+            max_age_s=FROM_STANDBY_MAX_AGE_S if standby else None,
+        )
 
     async def _ask(self, target: str, held_etag: str | None, not_before: Position) -> Answer:
         try:

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from cache import asking, store
 from cache import shared as shared_module
-from cache import store
+from cache.asking import Ask
 from cache.bounded_valkey import OPERATION_MAX_S
 from cache.cache_key import CacheKey, resource
 from cache.entries import Entry
@@ -21,7 +22,7 @@ from cache.generations import EVERYTHING
 from cache.policy import M
 from cache.reading import Event, State
 from cache.sealing import Sealer
-from cache.shared import SharedTier
+from cache.shared import Looked, SharedTier
 from cache.valkey import ValkeyTier
 from sandbox import ports
 from sandbox.valkey import ValkeyServer
@@ -225,6 +226,85 @@ async def test_a_worker_that_missed_a_purge_shows_the_old_answer_three_seconds_a
     deaf.clock.now += 3
     assert deaf.cache.peek(KEY.text, deaf.clock.now) is None
     assert await read(deaf, origin) is State.MISS
+
+
+async def stored_by_another(valkey_url: str, raw: Redis, tier_at: TierAt, origin: Datacenter) -> World:
+    """A worker that has not looked for anything yet; what `origin` says is in tier 2."""
+    assert await read(World(valkey=tier_at(valkey_url)), origin) is State.MISS
+    await eventually(lambda: raw.exists(KEY.sealed_name(KEYS.name_secret)), within_s=2)
+    await raw.config_resetstat()
+    return World(valkey=tier_at(valkey_url))
+
+
+async def asked_of_valkey(raw: Redis) -> int:
+    return int((await raw.info("commandstats")).get("cmdstat_mget", {"calls": 0})["calls"])
+
+
+async def test_many_who_want_what_tier_2_has_cost_one_look_and_no_task(
+    valkey_server: ValkeyServer, raw: Redis, tier_at: TierAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = Datacenter()
+    world = await stored_by_another(valkey_server.url, raw, tier_at, origin)
+    flights = world.cache._flights
+    monkeypatch.setattr(flights, "run", None)  # whoever begins a fill fails
+    readings = await asyncio.gather(
+        *[world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch) for _ in range(50)]
+    )
+    assert {(reading.state, reading.tier) for reading in readings} == {(State.HIT, 2)}
+    assert (await asked_of_valkey(raw), origin.asked) == (1, 1)
+    assert counts(world.events, Event.HIT_TIER2, Event.COLLAPSED) == [1, 49]
+    assert not world.cache._looks
+
+
+async def test_who_leaves_while_he_looks_takes_nothing_from_the_others(
+    valkey_server: ValkeyServer, raw: Redis, tier_at: TierAt
+) -> None:
+    origin = Datacenter()
+    world = await stored_by_another(valkey_server.url, raw, tier_at, origin)
+    readers = [asyncio.create_task(read(world, origin)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert world.cache._looks
+    readers[0].cancel()
+    readers[2].cancel()
+    said = await asyncio.gather(*readers, return_exceptions=True)
+    assert [type(one) for one in said].count(asyncio.CancelledError) == 2
+    assert {one for one in said if not isinstance(one, BaseException)} == {State.HIT}
+    assert origin.asked == 1
+    assert not world.cache._looks
+
+
+async def test_a_miss_looks_once_and_once_more_when_it_has_the_turn(
+    tier: ValkeyTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, origin, looks = World(valkey=tier), Datacenter(), 0
+    look = world.cache._look_shared
+
+    async def counting(ask: Ask) -> Looked:
+        nonlocal looks
+        looks += 1
+        return await look(ask)
+
+    monkeypatch.setattr(world.cache, "_look_shared", counting)
+    ask = asking.ask(KEY, M, (TAG,), origin.fetch)
+    reading, first = await world.cache.find(ask)
+    assert (reading, looks) == (None, 1)
+    assert (await world.cache.answer(ask, first)).state is State.MISS
+    assert looks == 2
+
+
+async def test_a_look_under_way_is_not_joined_after_a_purge(
+    valkey_server: ValkeyServer, raw: Redis, tier_at: TierAt
+) -> None:
+    origin = Datacenter(b"before")
+    world = await stored_by_another(valkey_server.url, raw, tier_at, origin)
+    early = asyncio.create_task(world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch))
+    await asyncio.sleep(0)
+    assert world.cache._looks
+    origin.now(b"after", position=(1, 101))
+    world.cache.purge_memory([TAG], 60)
+    late = await world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch)
+    await early
+    assert late.entry.body == b"after"
 
 
 async def test_what_valkey_holds_is_not_offered_again(tier: ValkeyTier, raw: Redis) -> None:

@@ -166,7 +166,9 @@ async def test_a_soft_purge_heard_shows_what_is_kept_once_more_and_asks_behind(
 
 async def softly_purged(world: World) -> None:
     """Wait until this worker has heard of it."""
-    await eventually(lambda: world.app._reads._cache._softened.serial == 1, within_s=HEARD_WITHIN_S)
+    await eventually(
+        lambda: world.app._warm_reads._reads._cache._softened.serial == 1, within_s=HEARD_WITHIN_S
+    )
 
 
 async def test_everything_purged_by_an_operator_is_fetched_anew(world: World, publisher: Publisher) -> None:

@@ -260,6 +260,6 @@ async def test_through_a_whole_rotation_every_entry_and_every_purge_is_found(sit
 
 async def purge_grades(world: World, *, place: int) -> None:
     """Outdate the pupil's grades, in Valkey too."""
-    cache = world.app._reads._cache
+    cache = world.app._warm_reads._reads._cache
     (held,) = [held for text, held in cache._memory._held.items() if "/grades/" in text]
     await cache.purge(held.entry.tags[1:], place)
