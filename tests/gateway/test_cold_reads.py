@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import zlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import brotli
 import pytest
 import zstandard
+from redis.asyncio import Redis
 
 from cache import coding
 from cache.coding import Coded
 from gateway import reading
 from gateway.hot_routes import HotRoutes
+from sandbox import valkey
+from sandbox.valkey import ValkeyServer
+from tests.gateway.conftest import MakeWorld
+from tests.gateway.origin import refusal
 from tests.gateway.people import CLASSMATE, PARENT, PUPIL, TEACHER
 from tests.gateway.world import Plain, World, answered, scope_of
+from tests.waiting import eventually
 
 GRADES = f"/v1/pupils/{PUPIL}/grades"
 TIMETABLE = f"/v1/pupils/{PUPIL}/timetable"
@@ -197,3 +207,78 @@ async def test_a_large_body_is_coded_beside_the_loop(world: World, monkeypatch: 
     assert answer.header("content-encoding") == "br"
     assert threads != []
     assert threading.main_thread() not in threads
+
+
+# A thousand at once; ten thousand at once on caches alone: tests/cache/test_leases.py
+
+CROWD = 1_000
+CROWD_STEP = 20
+
+
+@pytest.fixture
+async def fleet(
+    make_world: MakeWorld, valkey_server: ValkeyServer, tmp_path: Path, logs: Path
+) -> AsyncIterator[list[World]]:
+    """Two sites of two workers, each site with its own Valkey; they know the caller and the calendar, and no grades."""
+    other = await valkey.start(folder=tmp_path / "marrakech-valkey", logs=logs)
+    worlds = [
+        await make_world(site=site, valkey_url=url, rate_burst=2 * CROWD, in_flight_max=CROWD)
+        for site, url in (("rabat", valkey_server.url), ("marrakech", other.url))
+        for _ in range(2)
+    ]
+    for world in worlds:
+        async with Redis.from_url(world.settings.valkey_url) as raw:
+            await raw.flushall()
+    for world in worlds:
+        assert (await ask(world, TIMETABLE, PUPIL)).status == 200
+    yield worlds
+    await other.process.stop()
+
+
+async def crowd(fleet: list[World]) -> list[Plain]:
+    """The answers to CROWD requests for the same grades, a quarter of them to each worker, all before any is answered."""
+    scopes = [
+        scope_of("GET", GRADES, headers=[(b"authorization", world.authorization(PUPIL).encode())])
+        for world in fleet
+    ]
+    asking = []
+    for at in range(CROWD):
+        asking.append(asyncio.create_task(answered(fleet[at % 4].app, dict(scopes[at % 4]))))
+        if at % CROWD_STEP == 0:  # four workers share this loop; each would have its own
+            await asyncio.sleep(0)
+    return await asyncio.gather(*asking)
+
+
+async def test_a_thousand_at_once_on_one_cold_key_cost_the_datacenter_one_request_a_site(
+    fleet: list[World],
+) -> None:
+    origin = fleet[0].rabat
+    origin.seen.clear()
+    origin.gate = asyncio.Event()
+    asking = asyncio.create_task(crowd(fleet))
+    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=30)
+    assert origin.count("/grades") == 2
+    origin.gate.set()
+    answers = await asking
+    assert Counter(answer.status for answer in answers) == {200: CROWD}
+    assert len({answer.body for answer in answers}) == 1
+    assert origin.count("/grades") == 2
+    for world in fleet:
+        cache = world.app._warm_reads._cache
+        assert not cache._looks
+        assert not cache._flights
+
+
+async def test_an_error_is_shared_by_all_who_wait_and_not_multiplied(fleet: list[World]) -> None:
+    origin = fleet[0].rabat
+    for each in (fleet[0].rabat, fleet[0].marrakech):
+        each.seen.clear()
+        each.canned[GRADES] = refusal(404, "not-found")
+    origin.gate = asyncio.Event()
+    asking = asyncio.create_task(crowd(fleet))
+    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=30)
+    assert origin.count("/grades") == 2
+    origin.gate.set()
+    answers = await asking
+    assert Counter((answer.status, answer.slug) for answer in answers) == {(404, "not-found"): CROWD}
+    assert origin.count("/grades") == 2
