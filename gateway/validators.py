@@ -5,9 +5,15 @@ Invariant: nothing of an origin's field goes out, to a phone or back to a datace
 
 from __future__ import annotations
 
+import functools
+
 from cache.http.fields import entity_tags, http_date, rendered_date
+from cache.policy import DAY_S
 
 ENTITY_TAG_CHARS_MAX = 128
+# The longest form names a Wednesday: "Wednesday, 06-Nov-94 08:49:37 GMT".
+DATE_CHARS_MAX = 33
+DATES_MAX = 1024
 
 
 def entity_tag(text: str | None) -> str | None:
@@ -19,5 +25,12 @@ def entity_tag(text: str | None) -> str | None:
 
 def date(text: str | None, now: float) -> str | None:
     """The date in the form that is to be sent, from any of its three. Source: RFC 9110 §5.6.7."""
-    unix_s = http_date(text, now) if text is not None and text.isascii() else None
+    if text is None or len(text) > DATE_CHARS_MAX or not text.isascii():
+        return None
+    return _rendered(text, now // DAY_S)
+
+
+@functools.lru_cache(DATES_MAX)  # many answers change at the same instant, and one is fetched many times
+def _rendered(text: str, day: float) -> str | None:
+    unix_s = http_date(text, day * DAY_S)
     return None if unix_s is None else rendered_date(unix_s)
