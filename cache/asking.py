@@ -114,7 +114,9 @@ def at_once(ask: Ask, known: Known, now: float, *, epochs: Epochs, softened: Sof
     verdict = judge(best, ask.policy, now, epochs=epochs, softened=softened)
     if verdict is Verdict.FRESH:
         return State.HIT
-    stale_s = now - fresh_until(best, ask.policy, softened)
+    stale_s = max(
+        0.0, now - fresh_until(best, ask.policy, softened)
+    )  # a soft purge may lie ahead of this clock
     behind = verdict is Verdict.STALE and stale_s < ask.policy.stale_while_revalidate_s
     return State.REVALIDATING if behind else None
 

@@ -75,7 +75,7 @@ def judge(entry: Entry, policy: Policy, now: float, *, epochs: Epochs, softened:
     stale_s = now - fresh_until(entry, policy, softened)
     if stale_s < 0 and softened.since(entry.tags, entry.stored_at) == math.inf:  # a clock may be set back
         return Verdict.FRESH
-    return Verdict.STALE if stale_s < policy.stale_if_error_s else Verdict.EXPIRED
+    return Verdict.STALE if max(0.0, stale_s) < policy.stale_if_error_s else Verdict.EXPIRED
 
 
 def fresh_until(entry: Entry, policy: Policy, softened: Softened) -> float:

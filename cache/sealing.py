@@ -62,6 +62,7 @@ class SealingKeys(msgspec.Struct, frozen=True):
         names: bytes | None = None
         for line in text.split("\n"):
             word, _, key = line.strip().rpartition(" ")
+            word = word.rstrip()
             if not key:
                 continue
             if word == _NAMES:

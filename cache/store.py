@@ -151,7 +151,7 @@ class Cache(Tiers):
 
     def _flight(self, ask: Ask) -> Hashable:
         """Whom an answer is for: who comes after a purge, or wants to see a write, must not get what is already on its way."""
-        return ask.text, self._heard_serial, self._generations.snapshot(ask.tags), ask.not_before
+        return ask.text, ask.tags, self._heard_serial, self._generations.snapshot(ask.tags), ask.not_before
 
     async def _first_look(
         self, ask: Ask, *, behind: bool = False, after: float = -math.inf

@@ -187,7 +187,9 @@ class Attempts:
                 lane.answered(began, read=read, refused=False)
             self._met(datacenter, asked, Outcome.ERROR)
             raise Failed(
-                f"{datacenter} answered beyond every bound", nothing_done=False, away=False
+                f"{datacenter} answered beyond every bound",
+                nothing_done=False,
+                away=error.status in _AWAY_STATUSES,
             ) from error
         except BaseException:
             lane.gave_up(began, read=read)

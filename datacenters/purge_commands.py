@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,7 +17,14 @@ import msgspec
 
 from datacenters import etcd_keys, reach
 from datacenters.etcd import Etcd
-from datacenters.feeds import PURGE_TAGS_MAX, SOFT_PURGES_MAX, Publisher, Purge
+from datacenters.feeds import (
+    PURGE_TAGS_MAX,
+    SOFT_PURGES_MAX,
+    Publisher,
+    Purge,
+    decode_purge,
+    purge_key,
+)
 from datacenters.notices import TAG_CHARS_MAX
 
 EVERYTHING = "*"
@@ -57,7 +65,11 @@ def cache() -> None:
 @cache.command()
 @reach.where
 @click.option("--soft", is_flag=True, help="May be old: show it as stale while it is asked about again.")
-@click.option("--everything", is_flag=True, help="All entries of all sites, instead of TAGs.")
+@click.option(
+    "--everything",
+    is_flag=True,
+    help="All entries of all sites, instead of TAGs; not the schools' web pages.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.argument("tags", nargs=-1, metavar="[TAG]...")
 @click.pass_context
@@ -108,7 +120,9 @@ async def order(etcd: Etcd, tags: tuple[str, ...], *, soft: bool, dry_run: bool)
     Raises: EtcdUnavailable, EtcdRefused.
     """
     told = Told(tags=tags, soft=soft, dry_run=dry_run)
-    if soft and tags != (EVERYTHING,) and await etcd.count(etcd_keys.SOFT_PURGES) >= SOFT_PURGES_MAX:
+    before = await _ordered_before(etcd, tags) if soft else None
+    new = soft and before is None and tags != (EVERYTHING,)
+    if new and await etcd.count(etcd_keys.SOFT_PURGES) >= SOFT_PURGES_MAX:
         reason = f"{SOFT_PURGES_MAX} soft purges are remembered; purge hard, or everything softly"
         return msgspec.structs.replace(told, refusal=reason)
     if dry_run:
@@ -117,10 +131,21 @@ async def order(etcd: Etcd, tags: tuple[str, ...], *, soft: bool, dry_run: bool)
         tags=tags,
         epoch=0,
         position=_NOWHERE,
-        softened_at=time.time() if soft else None,
+        softened_at=max(time.time(), before or 0.0)
+        if soft
+        else None,  # another operator's clock may be ahead
         by=reach.operator(),
     )
     return msgspec.structs.replace(told, revision=await Publisher(etcd).order_purge(said))
+
+
+async def _ordered_before(etcd: Etcd, tags: tuple[str, ...]) -> float | None:
+    """When these tags were last purged softly, as far as it is remembered; Unix seconds."""
+    key = purge_key(Purge(tags=tags, epoch=0, position=_NOWHERE, softened_at=0.0))
+    for item in (await etcd.range(key)).items:
+        with suppress(msgspec.MsgspecError):
+            return decode_purge(item.value).softened_at
+    return None
 
 
 def _text(told: Told) -> str:

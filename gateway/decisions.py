@@ -18,8 +18,10 @@ from cache.memory import Held
 
 # In the ASGI scope: that the caller was let in already.
 ALLOWED_KEY = "massar.allowed"
-# Of a worker; a decision takes half a kilobyte.
+# Of a worker; a decision takes half a kilobyte, its path and query included.
 DECISIONS_MAX = 50_000
+# Of path and query: parameters that nobody knows may be as long as a caller likes.
+TARGET_CHARS_MAX = 192
 
 
 class Decision:
@@ -69,7 +71,9 @@ class Decisions:
         return len(self._made)
 
     def keep(self, session: str, path: str, query: bytes, decision: Decision) -> None:
-        """Remember a decision in the place of an earlier one."""
+        """Remember a decision in the place of an earlier one; one for a long target is not kept."""
+        if len(path) + len(query) > TARGET_CHARS_MAX:
+            return
         key = (session, path, query)
         if key not in self._made and len(self._made) >= self._max_entries:
             self._made.popitem(last=False)

@@ -85,7 +85,7 @@ class Edge:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        inner = self._inner
+        inner, started = self._inner, self._monotonic()
         if self._school_sites is not None and self._school_sites.are_asked(scope):
             inner = self._school_sites
         elif scope["method"] in ("GET", "HEAD") and (found := self._hot_routes.match(scope["path"])):
@@ -98,7 +98,7 @@ class Edge:
                 await send(warm[1])
                 return
             inner = partial(self._cold_reads, endpoint, read, path)
-        await self._through(scope, receive, send, inner)
+        await self._through(scope, receive, send, inner, started)
 
     async def _found(self, wanted: Wanted, scope: Scope) -> Messages | None:
         """A hit in tier 2; else the cold read goes on from what was found out."""
@@ -107,6 +107,11 @@ class Edge:
         self._in_flight += 1
         try:
             found = await self._warm_reads.find(wanted)
+        except asyncio.CancelledError:
+            self._warm_reads.left(wanted)
+            raise
+        except Exception:  # noqa: BLE001 - the cold read meets it again, where it is rendered and told
+            found = Allowed(wanted.role, wanted.relation, wanted.ask)
         finally:
             self._in_flight -= 1
         if isinstance(found, Allowed):
@@ -114,9 +119,8 @@ class Edge:
             return None
         return found
 
-    async def _through(self, scope: Scope, receive: Receive, send: Send, inner: ASGI) -> None:
+    async def _through(self, scope: Scope, receive: Receive, send: Send, inner: ASGI, started: float) -> None:
         """Pass the request on within its bounds, with our headers on whatever comes back."""
-        started = self._monotonic()
         request_id = self._request_ids.next()
         language = language_of(_header(scope, b"accept-language"))
         scope[REQUEST_ID_KEY], scope[LANGUAGE_KEY] = request_id.decode(), language

@@ -153,9 +153,10 @@ class Feeds:
                 revision=item.revision,
             )
         if purge.softened_at is not None:
+            # What was stored by a clock that is ahead seems to be from after it.
             now = self._clock()
-            ordered_at = purge.softened_at + CLOCK_SKEW_MAX_S
-            self._cache.soften(purge.tags, min(ordered_at, now) if by_its_order else now)
+            at = min(purge.softened_at, now) if by_its_order else now
+            self._cache.soften(purge.tags, at + CLOCK_SKEW_MAX_S)
             return
         self._cache.purge_memory(purge.tags, item.revision)
         if self._catching_up is None or self._catching_up.done():

@@ -33,4 +33,7 @@ def date(text: str | None, now: float) -> str | None:
 @functools.lru_cache(DATES_MAX)  # many answers change at the same instant, and one is fetched many times
 def _rendered(text: str, day: float) -> str | None:
     unix_s = http_date(text, day * DAY_S)
-    return None if unix_s is None else rendered_date(unix_s)
+    try:
+        return None if unix_s is None else rendered_date(unix_s)
+    except (ValueError, OverflowError):  # a leap second at the end of the last year there is
+        return None

@@ -19,6 +19,7 @@ from cache.memory import Held
 from cache.reading import State
 from cache.store import Cache
 from datacenters.position import NOWHERE, parse
+from gateway.answering import LEFT
 from gateway.decisions import Allowed, Decision, Decisions
 from gateway.logs import AccessLog, words
 from gateway.metrics import Metrics
@@ -151,7 +152,15 @@ class WarmReads:
         messages = self._messages(
             prepared, wanted.method, wanted.if_none_match, request_id, standing, detail, reading.age_s
         )
-        status = messages[0]["status"]
+        self._tell(wanted, request_id, messages[0]["status"], reading.state)
+        return messages
+
+    def left(self, wanted: Wanted) -> None:
+        """Tell of a request whose client left while `find` looked."""
+        self._tell(wanted, self._request_ids.next(), LEFT, "-")
+
+    def _tell(self, wanted: Wanted, request_id: bytes, status: int, outcome: str) -> None:
+        """Count, time and log a request that was no warm hit, as the edge does with all others."""
         route, seconds = wanted.endpoint.path, self._monotonic() - wanted.started
         self._metrics.request(route, wanted.method, status)
         self._metrics.seconds.labels(route).observe(seconds)
@@ -159,15 +168,14 @@ class WarmReads:
             route=route,
             method=wanted.method,
             status=status,
-            outcome=reading.state,
+            outcome=outcome,
             ms=seconds * 1000,
-            epoch=standing.epoch,
+            epoch=self._standing.now().epoch,
             role=wanted.role,
             relation=wanted.relation or "-",
             rule=wanted.endpoint.rule,
         )
         self._access_log.write(request_id, said)
-        return messages
 
     def _still(self, decision: Decision, principal: Principal, now: float, standing: Now) -> Held | None:
         """The entry of a decision made before, if nothing it was made by has changed."""

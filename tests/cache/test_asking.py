@@ -72,3 +72,14 @@ def test_what_may_stand_in_for_a_failure_is_the_class_and_the_error_to_say(
     error: Exception, age_s: float, state: State | None
 ) -> None:
     assert instead(ask(), Known(best=entry()), error, NOW + age_s, epochs=EPOCHS, softened=NOTHING) is state
+
+
+@pytest.mark.parametrize("ahead_s", [-0.5, 0.0, 0.5, 2.0])
+def test_a_soft_purge_near_this_clocks_instant_never_lets_relations_be_shown_before_they_are_asked_for(
+    ahead_s: float,
+) -> None:
+    softened = Softened(max_tags=2)
+    softened.soften(TAG, NOW + 1 + ahead_s)
+    known = Known(best=entry(), tier=1)
+    assert at_once(ask(RELATIONS), known, NOW + 1, epochs=EPOCHS, softened=softened) is None
+    assert at_once(ask(), known, NOW + 1, epochs=EPOCHS, softened=softened) is State.REVALIDATING

@@ -67,6 +67,14 @@ def test_an_entry_from_the_future_has_no_age() -> None:
     assert not may_survive(entry(), policy.D, NOW - CLOCK_SKEW_MAX_S - 0.1, epochs=CALM)
 
 
+@pytest.mark.parametrize("ahead_s", [0.5, 2.0, 3600.0])
+def test_a_soft_purge_ahead_of_this_clock_makes_stale_and_nothing_else(ahead_s: float) -> None:
+    ahead = Softened(max_tags=2)
+    ahead.soften(TAG, NOW + ahead_s)
+    assert judge(entry(), policy.S, NOW, epochs=CALM, softened=ahead) is Verdict.STALE
+    assert judge(entry(), RELATIONS, NOW, epochs=CALM, softened=ahead) is Verdict.EXPIRED
+
+
 @given(POLICIES, AGES_S)
 def test_survival_never_exceeds_the_class_window(each: Policy, age_s: float) -> None:
     if may_survive(entry(), each, NOW + age_s, epochs=CALM):

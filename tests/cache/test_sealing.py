@@ -152,3 +152,9 @@ def test_the_current_key_is_in_the_ring() -> None:
 def test_keys_do_not_show_in_a_repr() -> None:
     assert repr(KEYS) == "SealingKeys(current=1, kids=[1])"
     assert repr(KEYS) == str(KEYS)
+
+
+@pytest.mark.parametrize("between", [" ", "  ", "\t "])
+def test_more_than_one_blank_before_a_key_is_one(between: str) -> None:
+    text = f"7{between}{'11' * 32}\nnames{between}{'22' * 32}\n"
+    assert SealingKeys.parse(text) == SealingKeys.parse(f"7 {'11' * 32}\nnames {'22' * 32}\n")

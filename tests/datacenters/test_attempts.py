@@ -421,6 +421,18 @@ async def test_an_answer_beyond_the_bound_is_no_answer(monkeypatch: pytest.Monke
         assert not at.skipping
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_page_beyond_the_bound_of_who_stands_before_a_datacenter_says_that_it_is_away(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(attempts, "ANSWER_BYTES_MAX", 10)
+    async with world() as at:
+        at.origin.reply(Reply(status=status, body=b"x" * 11))
+        with pytest.raises(Failed, match="bound") as failure:
+            await at.send()
+        assert (failure.value.nothing_done, failure.value.away) == (False, True)
+
+
 async def test_an_answer_without_an_end_is_left_long_before_the_deadline_and_gives_its_place_back() -> None:
     async with world(in_flight_max=1) as at, Pouring().open() as origin:
         at.attempts._urls["rabat"] = origin.url

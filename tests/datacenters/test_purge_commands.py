@@ -57,6 +57,16 @@ async def test_a_soft_purge_carries_when_it_was_ordered(etcd: Etcd) -> None:
     assert before <= purge.softened_at <= time.time()
 
 
+async def test_an_order_given_again_by_a_slower_clock_counts_from_no_earlier_instant(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in (1000.0, 400.0, 1500.0):
+        monkeypatch.setattr(time, "time", lambda at=at: at)
+        await purge_commands.order(etcd, (TAG,), soft=True, dry_run=False)
+        (purge,) = await purges(etcd)
+        assert purge.softened_at == max(at, 1000.0)
+
+
 async def test_everything_is_purged_in_one_word(etcd: Etcd) -> None:
     done = await invoke(cache, "purge", "--everything", "--soft", *there(etcd))
     assert "soft purge of everything" in done.output
@@ -106,6 +116,8 @@ async def test_soft_purges_are_bounded_but_for_everything(
         refused = await invoke(cache, "purge", "--soft", "grades:c", *more, *there(etcd))
         assert refused.exit_code == 1
         assert refused.output == "REFUSED   2 soft purges are remembered; purge hard, or everything softly\n"
+    again = await invoke(cache, "purge", "--soft", "grades:a", *there(etcd))
+    assert again.exit_code == 0, "it takes the place of its older self"
     assert (await invoke(cache, "purge", "--soft", "--everything", *there(etcd))).exit_code == 0
     assert (await invoke(cache, "purge", "grades:c", *there(etcd))).exit_code == 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auth.principal import App, Principal, Relation, Role
 from cache.memory import Held
-from gateway.decisions import Decision, Decisions
+from gateway.decisions import TARGET_CHARS_MAX, Decision, Decisions
 from tests.cache.building import NOW, entry
 
 PRINCIPAL = Principal(
@@ -44,3 +44,10 @@ def test_the_oldest_decision_makes_room_and_one_made_anew_takes_none() -> None:
         decisions.keep(name, "/", b"", decision(one, one))
     assert len(decisions) == 3
     assert [name for name in "abcd" if decisions.get((name, "/", b""))] == ["b", "c", "d"]
+
+
+def test_a_decision_for_a_long_target_is_not_kept() -> None:
+    decisions, one = Decisions(), held()
+    decisions.keep("a", "/" * TARGET_CHARS_MAX, b"", decision(one, one))
+    decisions.keep("b", "/" * TARGET_CHARS_MAX, b"x", decision(one, one))
+    assert len(decisions) == 1

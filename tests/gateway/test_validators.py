@@ -53,6 +53,7 @@ def test_a_date_is_passed_on_in_the_form_that_is_to_be_sent(text: str) -> None:
     [
         *(None, "", "0", "yesterday", "1994-11-06T08:49:37Z", "Sun, 06 Nov 1994 08:49:37", "Sun, 31 Feb 1994 08:49:37 GMT"),
         *("Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 06 Nov 0000 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 +0100"),
+        "Fri, 31 Dec 9999 23:59:60 GMT",
         *("Sun, 06 Nov 1994 08:49:37 GMT\r\nx-a: b", "Sun, 06 Nov ١٩٩٤ 08:49:37 GMT", "x" * 100_000),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from redis.asyncio import Redis
 from auth.principal import Role
 from cache.generations import EVERYTHING
 from gateway import warm_reads
+from gateway.decisions import TARGET_CHARS_MAX
+from gateway.warm_reads import Wanted
 from sandbox.valkey import ValkeyServer
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.origin import refusal
@@ -45,11 +48,15 @@ class Asking:
 
         monkeypatch.setattr(self.warm, "_let_in", counting)
 
-    async def ask(self, path: str = GRADES, who: str = PUPIL, *, query: bytes = b"", **given: Any) -> Plain:
+    async def ask(
+        self, path: str = GRADES, who: str = PUPIL, *, query: bytes = b"", after: bytes = b"", **given: Any
+    ) -> Plain:
         named = f"{who} {given}"
         if named not in self._authorizations:  # every token that is issued is another one
             self._authorizations[named] = self.world.authorization(who, **given).encode()
         headers = [(b"authorization", self._authorizations[named])]
+        if after:
+            headers.append((b"massar-position", after))
         return await answered(self.world.app, scope_of("GET", path, query=query, headers=headers))
 
     def purge(self, *tags: str) -> None:
@@ -85,6 +92,30 @@ async def test_another_target_or_session_is_let_in_for_itself(asking: Asking) ->
         before = asking.decided
         await asking.ask(**given)
         assert asking.decided > before, given
+
+
+async def test_a_target_of_any_length_takes_no_more_room_than_a_usual_one(asking: Asking) -> None:
+    kept = len(asking.warm._decisions)
+    for number in range(3):
+        answer = await asking.ask(query=b"unknown=%d" % number + b"x" * TARGET_CHARS_MAX)
+        assert answer.header("cache-status") == "massar; hit; detail=memory"
+    assert len(asking.warm._decisions) == kept
+
+
+async def test_what_was_decided_shows_no_entry_from_before_the_callers_write(asking: Asking) -> None:
+    asking.world.rabat.position = "1-1500"
+    for position, word in ((b"1-1000", "hit"), (b"1-1400", "fwd=miss"), (b"1-1400", "hit")):
+        answer = await asking.ask(after=position)
+        assert (answer.header("cache-status") or "").split("; ")[1] == word, position
+
+
+async def test_facts_are_fetched_ahead_though_the_caller_was_decided_about(asking: Asking) -> None:
+    asking.world.clock.advance(53.0)
+    asking.world.rabat.seen.clear()
+    asking.sign_in_again()
+    for _ in range(2):
+        assert (await asking.ask()).status == 200
+    await eventually(lambda: asking.world.rabat.count("/relations") == 1, within_s=10)
 
 
 async def test_another_role_of_the_same_session_is_let_in_for_itself(asking: Asking) -> None:
@@ -320,10 +351,63 @@ async def test_a_hit_in_tier_2_is_counted_timed_and_told_like_every_request(besi
         "rule": "pupil-family",
         "datacenter": "-",
     }
-    metrics = beside.world.metrics
-    metrics.flush()
-    assert metrics._cache.labels("hit_tier2")._value.get() >= 1
-    assert metrics.seconds.labels("/v1/pupils/{pupil_id}/grades")._sum.get() >= 0
+    beside.warm._cache._memory.delete(f"family:1:pupils/{PUPIL}/grades/2026/1")
+    metrics, route = beside.world.metrics, "/v1/pupils/{pupil_id}/grades"
+
+    def counted() -> tuple[float, float, float]:
+        metrics.flush()
+        return (
+            metrics._requests.labels(route, "GET", "200")._value.get(),
+            metrics._cache.labels("hit_tier2")._value.get(),
+            sum(bucket.get() for bucket in metrics.seconds.labels(route)._buckets),
+        )
+
+    before = counted()
+    await beside.ask(GRADES)
+    assert [after - was for after, was in zip(counted(), before, strict=True)] == [1, 1, 1]
+
+
+async def test_the_look_in_tier_2_counts_in_what_a_miss_took(
+    beside: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = beside.warm.find
+
+    async def slow(wanted: Wanted) -> Any:
+        beside.world.monotonic.advance(0.3)
+        return await find(wanted)
+
+    monkeypatch.setattr(beside.warm, "find", slow)
+    assert (await beside.ask(ABSENCES)).status == 200
+    assert msgspec.json.decode(beside.world.app._access_log._lines[-1])["ms"] >= 300
+
+
+async def test_an_error_in_the_look_is_told_as_every_error_and_counts_once_against_the_limit(
+    beside: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_ask: Any) -> Any:
+        raise RuntimeError("salma 14.50")
+
+    limited: list[str] = []
+    monkeypatch.setattr(beside.warm._rate_limit, "admit", limited.append)
+    monkeypatch.setattr(beside.warm._cache, "_look", broken)
+    answer = await beside.ask(GRADES)
+    assert (answer.status, answer.slug, b"14.50" in answer.body) == (500, "internal", False)
+    assert limited == [PUPIL]
+    assert msgspec.json.decode(beside.world.app._access_log._lines[-1])["slug"] == "internal"
+    assert beside.world.app._in_flight == 0
+
+
+async def test_who_leaves_while_tier_2_is_asked_is_told_of_once(beside: Asking) -> None:
+    before = len(beside.world.app._access_log._lines)
+    asking = asyncio.create_task(beside.ask(GRADES))
+    await asyncio.sleep(0)
+    assert beside.warm._cache._looks
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    (line,) = beside.world.app._access_log._lines[before:]
+    assert msgspec.json.decode(line)["status"] == 499
+    assert beside.world.app._in_flight == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

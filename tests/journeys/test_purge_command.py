@@ -56,8 +56,7 @@ async def test_a_soft_purge_shows_what_is_there_with_its_age_and_renews_it_every
     tag = f"timetable:{await warmed(everywhere, path, token)}"
     ages, seconds = await purged(country, everywhere, path, token, "--soft", tag)
     print(f"renewed {max(seconds.values()) * 1000:.0f} ms after the command returned; ages said: {ages}")
-    assert ages, "somebody was shown what was there"
-    assert all(int(age) >= OLD_ENOUGH_S for age in ages)
+    assert max(map(int, ages)) >= OLD_ENOUGH_S, "somebody was shown what was there"
 
 
 async def test_a_hard_purge_shows_what_was_there_to_nobody(
