@@ -103,6 +103,14 @@ async def test_peek_knows_a_purge_at_once(world: World, origin: Datacenter) -> N
     assert world.cache.peek(KEY.text, NOW) is not None
 
 
+async def test_an_entry_under_other_tags_is_not_shown_to_who_asks_under_these(
+    world: World, origin: Datacenter
+) -> None:
+    await read(world, origin)
+    reading = await world.cache.read(KEY, policy=S, tags=("another:tag",), fetch=origin.fetch)
+    assert (reading.state, origin.asked) == (State.MISS, 2)
+
+
 # Entries that somebody remembers
 
 
