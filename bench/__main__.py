@@ -16,7 +16,16 @@ import click
 import msgspec
 import uvloop
 
-from bench import entries, failover_figures, journal_price, purges, valkey_days, valkey_reads, warm_read
+from bench import (
+    entries,
+    failover_figures,
+    journal_price,
+    purges,
+    valkey_days,
+    valkey_reads,
+    warm_read,
+    workers_cost,
+)
 from bench.client import Unexpected
 from bench.figures import SAMPLES_MIN
 from bench.peers import plot
@@ -38,6 +47,9 @@ _seconds = click.option(
 _runs = click.option("--runs", type=click.IntRange(2, 1_000), default=30, show_default=True)
 _rate = click.option(
     "--rate", type=click.FloatRange(1, 5_000), default=200.0, show_default=True, help="Marks due a second."
+)
+_rounds = click.option(
+    "--pairs", type=click.IntRange(SAMPLES_MIN, 40), default=10, show_default=True, help="Rounds."
 )
 _inside = click.option("--inside", is_flag=True, hidden=True)
 
@@ -101,6 +113,24 @@ def purges_command(runs: int) -> None:
     _keep("purges", result, purges.table(result))
 
 
+@main.command("workers-cost")
+@_rounds
+@click.option(
+    "--seconds", type=click.IntRange(1, 60), default=4, show_default=True, help="Length of one block."
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(100, 20_000),
+    default=4_000.0,
+    show_default=True,
+    help="Requests due a second for one worker.",
+)
+def workers_cost_command(*, pairs: int, seconds: int, rate: float) -> None:
+    """What a warm read costs one worker, and two."""
+    result = _measured(workers_cost.run(pairs=pairs, seconds=seconds, rate=rate))
+    _keep("workers_cost", result, workers_cost.table(result))
+
+
 @main.command("site-loss")
 @_runs
 @_rate
@@ -133,7 +163,7 @@ def switchover_command(*, runs: int, rate: float, inside: bool) -> None:
 @click.option(
     "--scenario", "names", type=click.Choice(sorted(SCENARIOS)), multiple=True, help="All by default."
 )
-@click.option("--pairs", type=click.IntRange(SAMPLES_MIN, 40), default=10, show_default=True, help="Rounds.")
+@_rounds
 @click.option(
     "--seconds", type=click.IntRange(1, 5), default=3, show_default=True, help="Length of one load."
 )

@@ -75,10 +75,11 @@ def pinned(core: int) -> Iterator[None]:
 
 def cpu_s(who: proc.Identity) -> float:
     """The processor time that a process and its living descendants have used, in seconds."""
-    return sum(_used_s(member.pid) for member in proc.descendants([who]))
+    return sum(used_s(member.pid) for member in proc.descendants([who]))
 
 
-def _used_s(pid: int) -> float:
+def used_s(pid: int) -> float:
+    """The processor time that one process has used, in seconds; none when it is gone."""
     try:
         return time.clock_gettime((~pid << 3) | _SCHEDULED)
     except OSError:

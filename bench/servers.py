@@ -1,4 +1,4 @@
-"""The servers of a comparison: each one worker on the server's core, with what a sandbox's own gateway was given.
+"""The servers of a comparison: each one worker (or as many as asked for) on the server's core, with what a sandbox's own gateway was given.
 
 Invariant: all of them answer before anything is measured, and end with the block.
 """
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import msgspec
@@ -24,6 +25,7 @@ READY_WITHIN_S = 60.0
 CLIENT_WAIT_S = 5.0
 RATE_UNBOUNDED = "1000000"
 THE_PRODUCT = ("-m", "gateway", "gateway-part", "workers")
+ONE_EACH: Mapping[str, int] = MappingProxyType({})
 _ROOT = Path(__file__).parents[1]
 
 
@@ -42,9 +44,14 @@ class Server(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def serving(
-    folder: Path, ground: Ground, commands: Mapping[str, tuple[str, ...]], cores: machine.Cores
+    folder: Path,
+    ground: Ground,
+    commands: Mapping[str, tuple[str, ...]],
+    cores: machine.Cores,
+    *,
+    workers: Mapping[str, int] = ONE_EACH,
 ) -> AsyncIterator[dict[str, Server]]:
-    """Start each command of `commands` (arguments for this Python) as a server of its own."""
+    """Start each command of `commands` (arguments for this Python) as a server of its own, of one worker or of `workers`."""
     free = ports.free_ports(2 * len(commands))
     servers: dict[str, Server] = {}
     try:
@@ -57,7 +64,7 @@ async def serving(
                 "MASSAR_LISTEN": f"{ports.LOOPBACK}:{public}",
                 "MASSAR_PRIVATE_LISTEN": f"{ports.LOOPBACK}:{private}",
                 "MASSAR_METRICS_DIR": str(metrics),
-                "MASSAR_WORKERS": "1",
+                "MASSAR_WORKERS": str(workers.get(name, 1)),
                 "MASSAR_RATE_PER_S": RATE_UNBOUNDED,
                 "MASSAR_RATE_BURST": RATE_UNBOUNDED,
                 METRICS_DIR_VARIABLE: str(metrics),

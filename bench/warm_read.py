@@ -147,7 +147,7 @@ async def _agree(servers: dict[str, Server], ground: country.Ground) -> None:
             headers = {"authorization": f"Bearer {ground.token}"}
             for _ in range(WARMING_READS):
                 await client.get(url, headers=headers)
-            before = _routed(servers[name])
+            before = routed(servers[name])
             answer = await client.get(url, headers=headers)
             if answer.status_code != httpx.codes.OK or answer.content != ground.body:
                 raise Unexpected(
@@ -155,11 +155,11 @@ async def _agree(servers: dict[str, Server], ground: country.Ground) -> None:
                 )
             if answer.headers["cache-status"] != HIT:
                 raise Unexpected(f"{name}: Cache-Status is {answer.headers['cache-status']!r}")
-            if _routed(servers[name]) - before != (1 if name == LITESTAR else 0):
+            if routed(servers[name]) - before != (1 if name == LITESTAR else 0):
                 raise Unexpected(f"{name}: not answered where it should be")
 
 
-def _routed(server: Server) -> int:
+def routed(server: Server) -> int:
     """How many of the measured reads went through Litestar's router, by the gateway's own metrics."""
     registry = workers_registry(str(server.metrics))
     return int(registry.get_sample_value("massar_request_seconds_count", {"route": TIMETABLE.path}) or 0)
@@ -167,7 +167,7 @@ def _routed(server: Server) -> int:
 
 async def _block(server: Server, sender: str, asked: Asked, *, connections: int, seconds: int) -> Block:
     """Load one variant for a while and see what it used."""
-    routed, used_s = _routed(server), machine.cpu_s(server.running.who)
+    through, used_s = routed(server), machine.cpu_s(server.running.who)
     done = await load(sender, server.port, asked, connections=connections, seconds=seconds)
     used_s = machine.cpu_s(server.running.who) - used_s
     processes.bound_log(server.running.log)
@@ -175,7 +175,7 @@ async def _block(server: Server, sender: str, asked: Asked, *, connections: int,
         cpu_us_per_request=used_s * 1e6 / done.requests,
         requests_per_s=done.requests / done.seconds,
         requests=done.requests,
-        routed=_routed(server) - routed,
+        routed=routed(server) - through,
     )
 
 

@@ -81,7 +81,9 @@ class _Connection(asyncio.Protocol):
 
 
 class _Block:
-    def __init__(self, requests: Sequence[bytes], status: int, rate: float, seconds: float) -> None:
+    def __init__(
+        self, requests: Sequence[bytes], status: int, rate: float, seconds: float, *, in_turn: bool
+    ) -> None:
         self.status = b"%d" % status
         self.waits: list[float] = []
         self._loop = asyncio.get_running_loop()
@@ -91,11 +93,12 @@ class _Block:
         self._count = int(rate * seconds)
         self._sent = 0
         self._began = 0.0
-        self._free: list[_Connection] = []
+        self._free: deque[_Connection] = deque()
+        self._take = self._free.popleft if in_turn else self._free.pop
         self._waiting: deque[tuple[bytes, float]] = deque()
 
     def begin(self, connections: Sequence[_Connection]) -> float:
-        self._free = list(connections)
+        self._free.extend(connections)
         self._began = time.perf_counter()
         self._tick()
         return self._began
@@ -121,7 +124,7 @@ class _Block:
 
     def _send(self) -> None:
         while self._waiting and self._free:
-            self._free.pop().ask(*self._waiting.popleft())
+            self._take().ask(*self._waiting.popleft())
 
     def answered(self, connection: _Connection, due: float) -> None:
         self.waits.append(time.perf_counter() - due)
@@ -138,14 +141,24 @@ class _Block:
 
 
 async def offer(
-    port: int, requests: Sequence[bytes], *, status: int = 200, rate: float, seconds: float, connections: int
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    status: int = 200,
+    rate: float,
+    seconds: float,
+    connections: int,
+    in_turn: bool = False,
 ) -> Offered:
     """Send `requests` in turn, `rate` of them a second, and wait for every answer.
+
+    Each goes over the connection that was answered last, or `in_turn` over the one that rested longest, so that all the
+    workers behind them are asked alike.
 
     Raises: Unexpected, OSError, TimeoutError.
     """
     loop = asyncio.get_running_loop()
-    block = _Block(requests, status, rate, seconds)
+    block = _Block(requests, status, rate, seconds, in_turn=in_turn)
     opened: list[_Connection] = []
     try:
         async with asyncio.timeout(CONNECT_WAIT_S):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
 from bench.client import Unexpected
 from bench.peers import open_loop
 from bench.peers.scenarios import raw
+from tests.bench.door import Came, Said, door
 from tests.bench.peers.conftest import Serve
 
 PATH = "/v1/pupils/a/timetable"
@@ -30,6 +32,23 @@ async def test_a_request_that_finds_no_free_connection_waits_with_its_clock_runn
     # Twenty requests are due within 20 ms and go one after the other, each for 10 ms: the last is 180 ms late at least.
     assert done.requests == 20
     assert done.p99_ms >= 19 * (DELAY_S * 1000 - 1) * 0.9
+
+
+@pytest.mark.parametrize(("in_turn", "asked"), [(False, 1), (True, 4)])
+async def test_connections_are_asked_in_turn_where_that_is_wanted(in_turn: bool, asked: int) -> None:
+    came: list[int] = []
+
+    def answer(one: Came) -> Said:
+        came.append(one.connection)
+        return Said()
+
+    async with door(answer) as url:
+        port = urlsplit(url).port
+        assert port is not None
+        # Each is answered long before the next is due.
+        await open_loop.offer(port, REQUESTS, rate=20, seconds=0.4, connections=4, in_turn=in_turn)
+    assert len(came) == 8
+    assert len(set(came)) == asked
 
 
 async def test_an_answer_without_a_body_may_name_a_length() -> None:
