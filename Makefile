@@ -8,8 +8,8 @@ PYTHON ?= python3
 SEED ?= 1
 RUNS ?= 3
 CHAOS ?=
-# What `make bench` measures: nothing is warm-read and journal; also workers-cost,
-# valkey-reads, valkey-days, entries, purges, peers (which needs Debian's nginx-light, haproxy, wrk and nghttp2-client), and as root site-loss and
+# What `make bench` measures: nothing is warm-read and journal; also workers-cost, results-hour (which needs Debian's haproxy),
+# valkey-reads, valkey-days, entries, purges, peers (nginx-light, haproxy, wrk and nghttp2-client), and as root site-loss and
 # switchover. One scenario of peers: BENCH="peers --scenario h2".
 BENCH ?=
 BIN := .venv/bin

@@ -21,6 +21,7 @@ from bench import (
     failover_figures,
     journal_price,
     purges,
+    results_hour,
     valkey_days,
     valkey_reads,
     warm_read,
@@ -111,6 +112,17 @@ def purges_command(runs: int) -> None:
     """How long an answer from before a write is shown, by each worker of two sites."""
     result = _measured(purges.run(runs=runs))
     _keep("purges", result, purges.table(result))
+
+
+@main.command("results-hour")
+@_rounds
+@click.option(
+    "--seconds", type=click.IntRange(1, 60), default=4, show_default=True, help="Length of one block."
+)
+def results_hour_command(*, pairs: int, seconds: int) -> None:
+    """What a person costs in the results hour, handshake and sign-in included, and the nodes that takes."""
+    result = _measured(results_hour.run(pairs=pairs, seconds=seconds))
+    _keep("results_hour", result, results_hour.table(result))
 
 
 @main.command("workers-cost")

@@ -36,12 +36,13 @@ async def probe(port: int, requests: Iterable[bytes], *, certificate: Path | Non
         "127.0.0.1", port, limit=HEAD_BYTES_MAX, ssl=tls, server_hostname=HOST if tls else None
     )
     try:
-        return [await _asked(reader, writer, request) for request in requests]
+        return [await asked(reader, writer, request) for request in requests]
     finally:
         writer.close()
 
 
-async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Probed:
+async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Probed:
+    """The answer to one request on a connection. Raises: OSError, TimeoutError, IncompleteReadError."""
     async with asyncio.timeout(ANSWER_S):
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
