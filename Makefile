@@ -18,7 +18,7 @@ PEERS_STAMP := .venv/.peers-installed
 # pip inside .venv where `venv` can put it there, else the machine's own pip working on .venv.
 PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 PIP_QUIET := --disable-pip-version-check --no-input --quiet
-COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --allow-unsafe --strip-extras
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-emit-options --no-header --no-annotate --allow-unsafe --strip-extras
 DOCUMENTS = $(wildcard openapi/*.json openapi/*.yaml)
 
 help:  ## this list

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from cache.valkey import ValkeyTier
 from sandbox import ports, processes, valkey
-from tests.cache.building import KEYS
+from tests.cache.building import KEYS, Datacenter, World
 
 
 class MortalValkey:
@@ -100,3 +100,15 @@ async def tier(valkey_server: valkey.ValkeyServer, raw: Redis, tier_at: TierAt) 
     """A tier over the shared Valkey, emptied."""
     assert await raw.ping()
     return tier_at(valkey_server.url)
+
+
+@pytest.fixture
+def world() -> World:
+    """A cache of tier 1 alone."""
+    return World()
+
+
+@pytest.fixture
+def origin() -> Datacenter:
+    """A datacenter that answers at once."""
+    return Datacenter(b"first")

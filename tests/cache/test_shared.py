@@ -31,6 +31,7 @@ from tests.cache.conftest import MortalValkey, TierAt
 from tests.waiting import eventually
 
 TAGS = ("*", TAG)
+LOOKED_WITHIN_S = 10.0
 OTHER = CacheKey(resource("v1", "pupils", "zzzzzzzzzzzzzzzz", "grades"), "family")
 
 
@@ -247,9 +248,10 @@ async def test_many_who_want_what_tier_2_has_cost_one_look_and_no_task(
     world = await stored_by_another(valkey_server.url, raw, tier_at, origin)
     flights = world.cache._flights
     monkeypatch.setattr(flights, "run", None)  # whoever begins a fill fails
-    readings = await asyncio.gather(
-        *[world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch) for _ in range(50)]
-    )
+    async with asyncio.timeout(LOOKED_WITHIN_S):
+        readings = await asyncio.gather(
+            *[world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch) for _ in range(50)]
+        )
     assert {(reading.state, reading.tier) for reading in readings} == {(State.HIT, 2)}
     assert (await asked_of_valkey(raw), origin.asked) == (1, 1)
     assert counts(world.events, Event.HIT_TIER2, Event.COLLAPSED) == [1, 49]
@@ -266,7 +268,8 @@ async def test_who_leaves_while_he_looks_takes_nothing_from_the_others(
     assert world.cache._looks
     readers[0].cancel()
     readers[2].cancel()
-    said = await asyncio.gather(*readers, return_exceptions=True)
+    async with asyncio.timeout(LOOKED_WITHIN_S):
+        said = await asyncio.gather(*readers, return_exceptions=True)
     assert [type(one) for one in said].count(asyncio.CancelledError) == 2
     assert {one for one in said if not isinstance(one, BaseException)} == {State.HIT}
     assert origin.asked == 1

@@ -29,16 +29,6 @@ from tests.waiting import eventually
 HOUR_S = 3600.0
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def origin() -> Datacenter:
-    return Datacenter(b"first")
-
-
 async def read(
     world: World,
     origin: Datacenter,

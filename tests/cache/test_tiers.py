@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import random
 
-import pytest
-
 from cache.memory import Held
 from cache.policy import S
 from cache.reading import Reading, State
 from tests.cache.building import KEY, NOW, TAG, Datacenter, World
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def origin() -> Datacenter:
-    return Datacenter(b"first")
 
 
 async def read(world: World, origin: Datacenter) -> Reading:
