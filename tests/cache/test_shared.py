@@ -295,7 +295,7 @@ async def test_a_miss_looks_once_and_once_more_when_it_has_the_turn(
     assert looks == 2
 
 
-async def test_a_look_under_way_is_not_joined_after_a_purge(
+async def test_what_a_look_finds_that_was_under_way_at_a_purge_is_not_shown(
     valkey_server: ValkeyServer, raw: Redis, tier_at: TierAt
 ) -> None:
     origin = Datacenter(b"before")
