@@ -19,6 +19,7 @@ from cache.asking import Ask
 from cache.store import Cache
 from datacenters.journal import Journal, JournalRecord, Kept
 from gateway import asgi, serve
+from gateway.decisions import Decision, Decisions
 from gateway.hot_routes import HotRoutes
 from gateway.scope import Message, Receive, Scope, Send
 from routes.endpoint import CachedRead, Source
@@ -62,6 +63,7 @@ def never_twice() -> Any:
     """The gateway for which every timetable is a key of its own: each read is a whole miss, with its fill."""
     number = itertools.count()
     _key_timetables(lambda _params: str(next(number)))
+    _decide_anew(lambda path, _query: path.endswith("/timetable"))
     return asgi.build()
 
 
@@ -69,6 +71,7 @@ def one_week_changing() -> Any:
     """The gateway for which the timetables of CHANGING_WEEK are keys of their own each time; every other read is as it is."""
     number = itertools.count()
     _key_timetables(lambda params: str(next(number)) if params["week"] == CHANGING_WEEK else None)
+    _decide_anew(lambda _path, query: CHANGING_WEEK.encode() in query)
     return asgi.build()
 
 
@@ -96,6 +99,17 @@ def _key_timetables(by: Callable[[Mapping[str, str]], str | None]) -> None:
         return asked if apart is None else asked._replace(resource=f"{asked.resource}/{apart}")
 
     msgspec.structs.force_setattr(read, "source", source)
+
+
+def _decide_anew(concerned: Callable[[str, bytes], bool]) -> None:
+    """Have nothing remembered that was decided for these paths and queries: it names the entry of an earlier key."""
+    keep = Decisions.keep
+
+    def forget(decisions: Decisions, session: str, path: str, query: bytes, decision: Decision) -> None:
+        if not concerned(path, query):
+            keep(decisions, session, path, query, decision)
+
+    Decisions.keep = forget  # type: ignore[method-assign, assignment]  # what is measured is a miss
 
 
 def floor() -> Any:

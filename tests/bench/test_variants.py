@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from bench import variants
 from gateway import asgi
+from gateway.decisions import Decision, Decisions
 from routes.endpoint import CachedRead, Source
 from routes.timetables import TIMETABLE
 
@@ -43,6 +44,7 @@ async def test_the_floor_leaves_the_lifespan_alone(monkeypatch: pytest.MonkeyPat
 def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, str]], Source]]:
     """Where timetables come from, as a variant that the test builds has it; as it was behind the test."""
     monkeypatch.setattr(asgi, "build", lambda: None)
+    monkeypatch.setattr(Decisions, "keep", Decisions.keep)
     read = TIMETABLE.read
     assert isinstance(read, CachedRead)
     as_it_was = read.source
@@ -72,6 +74,37 @@ def test_a_read_that_never_hits_has_a_key_of_its_own_each_time(
     variants.never_twice()
     params = {"class_id": "k", "week": "2026-W47"}
     assert source(params).resource != source(params).resource
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize(
+    ("variant", "anew", "again"),
+    [
+        pytest.param(
+            variants.never_twice,
+            ("/v1/pupils/p/timetable", b""),
+            ("/v1/pupils/p/grades", b""),
+            id="every-one",
+        ),
+        pytest.param(
+            variants.one_week_changing,
+            ("/v1/pupils/p/timetable", b"week=" + variants.CHANGING_WEEK.encode()),
+            ("/v1/pupils/p/timetable", b""),
+            id="one-week",
+        ),
+    ],
+)
+def test_a_read_with_a_key_of_its_own_each_time_is_decided_anew(
+    variant: Callable[[], object],
+    anew: tuple[str, bytes],
+    again: tuple[str, bytes],
+) -> None:
+    variant()
+    decisions = Decisions()
+    for path, query in (anew, again):
+        decisions.keep("session", path, query, cast("Decision", object()))
+    assert decisions.get(("session", *anew)) is None
+    assert decisions.get(("session", *again)) is not None
 
 
 def test_a_timetable_of_tier_2_is_a_pupils_own(source: Callable[[Mapping[str, str]], Source]) -> None:
