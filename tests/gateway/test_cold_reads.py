@@ -19,6 +19,8 @@ from redis.asyncio import Redis
 
 from cache import coding
 from cache.coding import Coded
+from cache.store import Cache
+from datacenters import forwarding
 from gateway import reading
 from gateway.hot_routes import HotRoutes
 from sandbox import valkey
@@ -209,17 +211,29 @@ async def test_a_large_body_is_coded_beside_the_loop(world: World, monkeypatch: 
     assert threading.main_thread() not in threads
 
 
-# A thousand at once; ten thousand at once on caches alone: tests/cache/test_leases.py
+# Ten thousand at once
 
-CROWD = 1_000
+CROWD = 10_000
 CROWD_STEP = 20
+# Four workers share one processor here; nobody's time is to run out while all of them come.
+COME_WITHIN_S = 60.0
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "READ_TOTAL_S", COME_WITHIN_S)
+    bounds = Cache.__init__.__kwdefaults__
+    assert bounds is not None
+    for name in ("fetch_max_s", "wait_max_s"):
+        monkeypatch.setitem(bounds, name, COME_WITHIN_S)
 
 
 @pytest.fixture
 async def fleet(
-    make_world: MakeWorld, valkey_server: ValkeyServer, tmp_path: Path, logs: Path
+    patient: None, make_world: MakeWorld, valkey_server: ValkeyServer, tmp_path: Path, logs: Path
 ) -> AsyncIterator[list[World]]:
     """Two sites of two workers, each site with its own Valkey; they know the caller and the calendar, and no grades."""
+    _ = patient
     other = await valkey.start(folder=tmp_path / "marrakech-valkey", logs=logs)
     worlds = [
         await make_world(site=site, valkey_url=url, rate_burst=2 * CROWD, in_flight_max=CROWD)
@@ -249,14 +263,14 @@ async def crowd(fleet: list[World]) -> list[Plain]:
     return await asyncio.gather(*asking)
 
 
-async def test_a_thousand_at_once_on_one_cold_key_cost_the_datacenter_one_request_a_site(
+async def test_ten_thousand_at_once_on_one_cold_key_cost_the_datacenter_one_request_a_site(
     fleet: list[World],
 ) -> None:
     origin = fleet[0].rabat
     origin.seen.clear()
     origin.gate = asyncio.Event()
     asking = asyncio.create_task(crowd(fleet))
-    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=30)
+    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=COME_WITHIN_S)
     assert origin.count("/grades") == 2
     origin.gate.set()
     answers = await asking
@@ -276,7 +290,7 @@ async def test_an_error_is_shared_by_all_who_wait_and_not_multiplied(fleet: list
         each.canned[GRADES] = refusal(404, "not-found")
     origin.gate = asyncio.Event()
     asking = asyncio.create_task(crowd(fleet))
-    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=30)
+    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=COME_WITHIN_S)
     assert origin.count("/grades") == 2
     origin.gate.set()
     answers = await asking
