@@ -29,7 +29,10 @@ def test_an_entry_weighs_more_than_its_body_and_is_counted() -> None:
 
 def test_look_ups_among_few_and_many_take_turns() -> None:
     found = look((10, 100), rounds=2)
-    assert [(one.entries, len(one.median_ns), len(one.p99_ns)) for one in found] == [(10, 2, 2), (100, 2, 2)]
+    assert [(one.entries, len(one.median_ns), len(one.p99_ns), len(one.floor_ns)) for one in found] == [
+        (10, 2, 2, 2),
+        (100, 2, 2, 2),
+    ]
     assert all(
         0 < median <= most for one in found for median, most in zip(one.median_ns, one.p99_ns, strict=True)
     )
@@ -70,7 +73,7 @@ def test_the_table_tells_every_figure() -> None:
         where=machine.this_machine(),
         worker=Size(resident=120_400_000, proportional=90_200_000),
         weight=Weight(body=1_410, one_coding=3_123.4, every_coding=5_000, counted=6_000),
-        looks=[Looks(1_000, [510.0, 520.0], [900.0, 910.0])],
+        looks=[Looks(1_000, [510.0, 520.0], [900.0, 910.0], [150.0, 160.0])],
         purged=[Purged(1_000_000, [1.25, 1.25], [80.0, 90.0])],
     )
     shown = table(result)
