@@ -162,7 +162,9 @@ def weigh(count: int) -> Weight:
 def look(numbers: Sequence[int], *, rounds: int) -> list[Looks]:
     """Look entries up among so many, in turn; the first round warms up."""
     caches = {count: _filled(count) for count in numbers}
-    plain = {count: {key: cache.peek(key, _NOW + 1) for key in keys} for count, (cache, keys) in caches.items()}
+    plain = {
+        count: {key: cache.peek(key, _NOW + 1) for key in keys} for count, (cache, keys) in caches.items()
+    }
     looks = [Looks(count, [], [], []) for count in numbers]
     for number in range(rounds + 1):
         for one in looks:

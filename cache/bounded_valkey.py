@@ -57,7 +57,7 @@ class Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def by_digest(self, names: Sequence[bytes], values: Sequence[Any]) -> Question:
-        """Run it where it is known. All names belong to one slot."""
+        """Run it where it is known. All names belong to one slot where the deployment is `parted`."""
         return Question(names[0], ("EVALSHA", self.digest, len(names), *names, *values))
 
     def by_text(self, names: Sequence[bytes], values: Sequence[Any]) -> Question:
@@ -186,6 +186,11 @@ class BoundedValkey:
         self.connections = 0
         """How many were made so far."""
 
+    @property
+    def parted(self) -> bool:
+        """Whether names are kept in different places, so that a script may only name those of one slot."""
+        return self._deployment.parted
+
     async def ask(self, question: Question) -> Any:
         """The reply to a question. Raises `CacheUnavailable`."""
         (reply,) = await self._asked((question,))
@@ -193,7 +198,7 @@ class BoundedValkey:
 
     async def values(self, names: Sequence[bytes]) -> list[bytes | None]:
         """The strings of these names, None where there is none; in one round trip. Raises `CacheUnavailable`."""
-        if not self._deployment.parted:
+        if not self.parted:
             replies = _meant((await self._asked((Question(names[0], ("MGET", *names)),)))[0])
         else:
             replies = await self._asked([Question(name, ("GET", name)) for name in names])

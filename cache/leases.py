@@ -99,7 +99,7 @@ class Lease:
         self._leases = leases
         self._name = name
         self._taken = taken
-        self._renewing = None if taken is None else asyncio.create_task(self._renew(taken))
+        self._renewing = None if leases is None or taken is None else _Renewing(leases, name, taken)
 
     @property
     def held(self) -> bool:
@@ -150,11 +150,30 @@ class Lease:
         if self._leases is not None and taken is not None:
             await self._leases.end(self._name, taken, left)
 
-    async def _renew(self, taken: Taken) -> None:
+
+class _Renewing:
+    """Prolongs a lease every RENEW_S; nearly every fetch ends before the first time, so until then it is only a timer."""
+
+    def __init__(self, leases: Leases, name: bytes, taken: Taken) -> None:
+        self._leases = leases
+        self._name = name
+        self._taken = taken
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._begin)
+
+    def cancel(self) -> None:
+        """Do so no more."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
         for _ in range(RENEWALS_MAX):
+            await self._leases.renew(self._name, self._taken)
             await asyncio.sleep(RENEW_S)
-            if self._leases is not None:
-                await self._leases.renew(self._name, taken)
 
 
 class Leases:
@@ -168,23 +187,26 @@ class Leases:
         """The turn at filling a key. Raises `TurnFailed`; `TimeoutError` when it does not come in time."""
         name = sealed_name(self._secret, "lease", key.text)
         own, waited, poll_s = Taken(secrets.token_hex(8), heard), False, POLL_S
-        async with asyncio.timeout(within_s):
-            while True:
-                try:
-                    present = await self._taken(name, own, waited=waited)
-                except (CacheUnavailable, msgspec.MsgspecError, UnicodeDecodeError):
-                    return Lease(self, name, own)  # if it was taken all the same, it is ended
-                if present is None:
-                    return Lease(self, name, own)
-                if present.heard.lacks(heard):
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + within_s
+        while True:
+            try:
+                present = await self._taken(name, own, waited=waited)
+            except (CacheUnavailable, msgspec.MsgspecError, UnicodeDecodeError):
+                return Lease(self, name, own)  # if it was taken all the same, it is ended
+            if present is None:
+                return Lease(self, name, own)
+            if present.heard.lacks(heard):
+                return Lease()
+            if isinstance(present, Outcome):
+                if present.slug is None:
                     return Lease()
-                if isinstance(present, Outcome):
-                    if present.slug is None:
-                        return Lease()
-                    raise TurnFailed(present)
-                waited = True
-                await asyncio.sleep(poll_s)
-                poll_s = min(POLL_MAX_S, poll_s * 1.5)
+                raise TurnFailed(present)
+            if clock() + poll_s >= ends_at:
+                raise TimeoutError("somebody else's turn does not end in time")
+            waited = True
+            await asyncio.sleep(poll_s)
+            poll_s = min(POLL_MAX_S, poll_s * 1.5)
 
     async def _taken(self, name: bytes, own: Taken, *, waited: bool) -> Taken | Outcome | None:
         """What is there; None when that is our own now. Raises `CacheUnavailable`, or what decoding does."""

@@ -56,6 +56,16 @@ class Tiers(Purging):
             return None
         return held if self._holds(held, now) else None
 
+    def peek_for(self, ask: Ask, now: float) -> Held | None:
+        """As `peek`, where the entry also shows what is to be seen and has the tags that it would have now.
+
+        Some tags follow from facts that change: purges of the class that a pupil has left say nothing of his grades.
+        """
+        held = self.peek(ask.text, now)
+        if held is None or held.entry.position < ask.not_before or held.entry.tags != ask.tags:
+            return None
+        return held
+
     def still(self, held: Held, now: float, *, hears_purges: bool) -> bool:
         """Whether what `peek` gave may be shown now as well; that counts as a use.
 
@@ -172,8 +182,8 @@ class Tiers(Purging):
 
     def _shown_of_memory(self, ask: Ask) -> Reading | None:
         now = self._clock()
-        held = self.peek(ask.text, now)
-        if held is None or held.entry.position < ask.not_before or held.entry.tags != ask.tags:
+        held = self.peek_for(ask, now)
+        if held is None:
             return None
         self._event(Event.HIT_TIER1)
         return reading_of(held.entry, State.HIT, 1, now)

@@ -32,32 +32,49 @@ _ORDER_DIGITS = 50
 _GENERATION_DIGITS_MAX = 19
 
 # Decimal strings compare by length, then by digit: no float of Lua's ever holds a revision or an LSN.
-_COMPARE = """
+_NUMBERS = """
 local function number(v) return type(v) == 'string' and string.match(v, '^%d+$') ~= nil end
 local function above(a, b) if #a ~= #b then return #a > #b end return a > b end
 """
-# One name a script: in a cluster, an entry and the generations of its tags are kept in different places. An entry put
-# beside a purge that its generations do not name yet is hidden by them, as everybody compares them who reads it.
-_RAISE = Script(
-    _COMPARE
-    + """
-local present = redis.call('MGET', KEYS[1])[1]
-if not number(present) or above(ARGV[1], present) then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 'raised'
+_RAISING = """
+local function raise(name, value, life_ms)
+  local present = redis.call('MGET', name)[1]
+  if not number(present) or above(value, present) then
+    redis.call('SET', name, value, 'PX', life_ms)
+    return 'raised'
+  end
+  redis.call('PEXPIRE', name, life_ms)
+  return above(present, value) and 'higher' or 'same'
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return above(present, ARGV[1]) and 'higher' or 'same'
 """
-)
-_PUT = Script(
-    _COMPARE
+_PUTTING = """
+local function put(name, value, order, life_ms)
+  local present = redis.pcall('GETRANGE', name, 0, #order - 1)
+  if number(present) and #present == #order and above(present, order) then return 'older' end
+  redis.call('SET', name, value, 'PX', life_ms)
+  return 'stored'
+end
+"""
+_RAISE = Script(_NUMBERS + _RAISING + "return raise(KEYS[1], ARGV[1], ARGV[2])")
+# In a cluster, an entry and the generations of its tags are kept in different places: one name a script. An entry put
+# beside a purge that its generations do not name yet is hidden by them, as everybody compares them who reads it.
+_PUT = Script(_NUMBERS + _PUTTING + "return put(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
+# Elsewhere both at once: KEYS are the entry's name and those of its tags' generations. What is refused where memory is full is
+# the first write of a script and none that follows it, so the entry is written first.
+_RAISE_AND_PUT = Script(
+    _NUMBERS
+    + _RAISING
+    + _PUTTING
     + """
-local value, order, life_ms = ARGV[1], ARGV[2], ARGV[3]
-local present = redis.pcall('GETRANGE', KEYS[1], 0, #order - 1)
-if number(present) and #present == #order and above(present, order) then return 'older' end
-redis.call('SET', KEYS[1], value, 'PX', life_ms)
-return 'stored'
+for at = 2, #KEYS do
+  local present = redis.call('MGET', KEYS[at])[1]
+  if number(present) and above(present, ARGV[at + 3]) then return 'purged' end
+end
+local said = put(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+if said == 'stored' then
+  for at = 2, #KEYS do raise(KEYS[at], ARGV[at + 3], ARGV[4]) end
+end
+return said
 """
 )
 
@@ -118,17 +135,21 @@ class ValkeyTier:
         """Offer an entry, sealed under its `order`, for `life_s` seconds. Raises `CacheUnavailable`."""
         await self._pay()
         before, generation_life_ms = order(entry), _milliseconds(GENERATION_LIFE_S)
+        name, values = key.sealed_name(self._secret), [before + sealed, before, _milliseconds(life_s)]
+        tags = [self._generation_name(tag) for tag in entry.tags]
+        if not self._valkey.parted:
+            more = [generation_life_ms, *entry.generations]
+            return Put(await self._valkey.run(_RAISE_AND_PUT, [name, *tags], [*values, *more]))
         present = await self._valkey.run_all(
             _RAISE,
             [
-                ([self._generation_name(tag)], [generation, generation_life_ms])
-                for tag, generation in zip(entry.tags, entry.generations, strict=True)
+                ([tag], [generation, generation_life_ms])
+                for tag, generation in zip(tags, entry.generations, strict=True)
             ],
         )
         if b"higher" in present:
             return Put.PURGED
-        values = [before + sealed, before, _milliseconds(life_s)]
-        return Put(await self._valkey.run(_PUT, [key.sealed_name(self._secret)], values))
+        return Put(await self._valkey.run(_PUT, [name], values))
 
     async def drop(self, key: CacheKey) -> None:
         """Remove an entry that does not open. Raises `CacheUnavailable`."""

@@ -43,6 +43,8 @@ _STALE_EPOCH = "stale-epoch"
 _NOT_BELIEVED = "assertion-invalid"
 _SAFE = "/?&=._~:@!$()*,;+%-"
 _DOTS = re.compile(r"(?:\.|%2[eE]){1,2}")
+# Nearly every target: nothing to escape, and no dot that could be a segment.
+_PLAIN = re.compile(r"/[A-Za-z0-9_/-]*(?:\?[A-Za-z0-9_=&.-]*)?")
 
 
 class Outcome(StrEnum):
@@ -285,6 +287,8 @@ def plain(target: str) -> str:
 
     Raises: ValueError for a target whose path the transport would change (`.` and `..` segments, no leading slash).
     """
+    if _PLAIN.fullmatch(target):
+        return target
     path = target.partition("?")[0]
     if not path.startswith("/") or any(_DOTS.fullmatch(segment) for segment in path.split("/")):
         raise ValueError(f"not a plain target: {target[:80]!r}")

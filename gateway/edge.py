@@ -207,8 +207,7 @@ class Edge:
         route = scope.get(ROUTE_KEY, "-")
         seconds = self._monotonic() - started
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.request(route, method, status)
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._metrics.request(route, method, status, seconds)
         marked = trail.of(scope)
         said = words(
             route=route,

@@ -6,6 +6,8 @@ Invariant: labels come from fixed sets (route templates, slugs, site names), nev
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,6 +17,8 @@ from datacenters.forwarding_events import ForwardingEvents
 from datacenters.in_flight import Priority
 
 FLUSH_INTERVAL_S = 0.25
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Metrics:
@@ -41,7 +45,7 @@ class Metrics:
         self._events = Counter(
             "massar_events", "Things worth an operator's look.", ["event"], registry=registry
         )
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "massar_request_seconds",
             "Time to answer a request that was no warm hit.",
             ["route"],
@@ -49,9 +53,11 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
         )
         self.forwarding = ForwardingMetrics(registry)
+        self._seconds_of: dict[str, Histogram] = {}
         self._pending: dict[tuple[str, str, int], int] = {}
         self._pending_warm: dict[tuple[str, str, int], int] = {}
         self._pending_cache: dict[str, int] = {}
+        self._pending_forwarded: dict[tuple[str, str], int] = {}
         self._flush_at: asyncio.TimerHandle | None = None
 
     def warm_hit(self, route: str, method: str, status: int) -> None:
@@ -61,22 +67,21 @@ class Metrics:
         if self._flush_at is None:
             self._flush_at = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self.flush)
 
-    def request(self, route: str, method: str, status: int) -> None:
-        """Count one answered request."""
-        key = (route, method, status)
-        self._pending[key] = self._pending.get(key, 0) + 1
-        if self._flush_at is None:
-            self._flush_at = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self.flush)
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one answered request that was no warm hit, and how long it took."""
+        of_route = self._seconds_of.get(route)
+        if of_route is None:
+            of_route = self._seconds_of[route] = self._seconds.labels(route)
+        of_route.observe(seconds)
+        self._sum(self._pending, (route, method, status))
 
     def cache_event(self, event: str) -> None:
         """Count one thing the cache did."""
-        self._pending_cache[event] = self._pending_cache.get(event, 0) + 1
-        if self._flush_at is None:
-            self._flush_at = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self.flush)
+        self._sum(self._pending_cache, event)
 
     def forwarded(self, datacenter: str, outcome: str) -> None:
         """Count one forwarded request and how it ended."""
-        self._forwarded.labels(datacenter, outcome).inc()
+        self._sum(self._pending_forwarded, (datacenter, outcome))
 
     def user(self, datacenter: str, *, well: bool) -> None:
         """Count one user of a datacenter, once a window, by how it went."""
@@ -85,6 +90,11 @@ class Metrics:
     def event(self, event: str) -> None:
         """Count one thing worth an operator's look."""
         self._events.labels(event).inc()
+
+    def _sum(self, pending: dict[Key, int], key: Key) -> None:
+        pending[key] = pending.get(key, 0) + 1
+        if self._flush_at is None:
+            self._flush_at = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self.flush)
 
     def flush(self) -> None:
         """Hand the sums over to the shared counters."""
@@ -100,6 +110,9 @@ class Metrics:
         events, self._pending_cache = self._pending_cache, {}
         for event, times in events.items():
             self._cache.labels(event).inc(times)
+        forwarded, self._pending_forwarded = self._pending_forwarded, {}
+        for names, times in forwarded.items():
+            self._forwarded.labels(*names).inc(times)
 
 
 class ForwardingMetrics(ForwardingEvents):

@@ -16,7 +16,7 @@ import msgspec
 from auth.refusals import NotFound
 from cache import asking
 from cache.asking import NOT_LOOKED, Ask, Found
-from cache.cache_key import CacheKey, key_text
+from cache.cache_key import CacheKey
 from cache.coding import Coded, encode
 from cache.entries import Entry
 from cache.memory import Held
@@ -74,7 +74,7 @@ CALENDAR = CachedRead(freshness=S, source=calendar_source, answer=Calendar, shar
 
 
 class CachedReads:
-    """Answers `CachedRead`s; `peek` is what the edge uses, `read` what handlers use."""
+    """Answers `CachedRead`s; `ask` is what the edge uses, `read` what handlers use."""
 
     def __init__(
         self,
@@ -110,15 +110,6 @@ class CachedReads:
         if known is not None:
             return known[1]
         return self._calendar.decode((await self.read(CALENDAR, {})).body)
-
-    def peek(self, read: CachedRead, params: Mapping[str, str], now: float) -> Held | None:
-        """The entry in this process if it may be shown now without asking anybody."""
-        if not (read.shared or self._standing.now().hears_denials):
-            return None
-        source = read.source(params)
-        held = self._cache.peek(key_text(source.resource, source.view, read.schema), now)
-        # Some tags follow from facts that change: purges of the class that a pupil has left say nothing of his grades.
-        return None if held is None or held.entry.tags[1:] != source.tags else held
 
     def after(self, position: Position) -> Reads:
         """These reads for a caller who wants to see the write that was answered with `position`."""

@@ -121,9 +121,9 @@ class WarmReads:
             held = None if decision is None else self._still(decision, principal, now, standing)
             if decision is None or held is None or held.entry.position < position:
                 let_in = self._let_in(endpoint, path, query, principal, now)
-                held = self._reads.peek(read, let_in.params, now)
-                if held is None or held.entry.position < position:
-                    ask = self._reads.ask(read, let_in.params, not_before=position)
+                ask = self._reads.ask(read, let_in.params, not_before=position)
+                held = self._cache.peek_for(ask, now)
+                if held is None:
                     self._rate_limit.admit(principal.subject)
                     return Wanted(
                         endpoint, scope["method"], principal.role, let_in.relation, ask, if_none_match, accept_encoding,
@@ -162,8 +162,7 @@ class WarmReads:
     def _tell(self, wanted: Wanted, request_id: bytes, status: int, outcome: str) -> None:
         """Count, time and log a request that was no warm hit, as the edge does with all others."""
         route, seconds = wanted.endpoint.path, self._monotonic() - wanted.started
-        self._metrics.request(route, wanted.method, status)
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._metrics.request(route, wanted.method, status, seconds)
         said = words(
             route=route,
             method=wanted.method,

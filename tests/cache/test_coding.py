@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import brotli
 import pytest
@@ -44,6 +45,15 @@ def test_whatever_is_kept_decodes_to_the_body_and_saves_a_tenth(body: bytes) -> 
     for coding, content in encode(body):
         assert DECODE[coding](content) == body
         assert len(content) <= 0.9 * len(body)
+
+
+def test_threads_code_side_by_side() -> None:
+    bodies = [bytes([number]) * 200_000 for number in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        for body, coded in zip(bodies, pool.map(encode, bodies), strict=True):
+            assert {coding: DECODE[coding](content) for coding, content in coded} == dict.fromkeys(
+                CODINGS, body
+            )
 
 
 def test_what_is_small_is_not_coded() -> None:

@@ -9,10 +9,13 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datacenters import attempts
 from datacenters.attempts import DATA_AGE_MAX_S, Answer, Attempts, Failed, Outcome, Outgoing, StaleEpoch
@@ -549,3 +552,9 @@ async def test_reads_give_way_to_relations_and_both_to_writes() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
         assert len(at.origin.seen) == 10
         assert at.events.under_way[-1] == ("rabat", 0)
+
+
+@given(st.from_regex(attempts._PLAIN, fullmatch=True))
+def test_a_target_that_is_taken_as_it_is_has_nothing_to_escape_and_no_dots_in_its_path(target: str) -> None:
+    assert quote(target, safe=attempts._SAFE) == target
+    assert "." not in target.partition("?")[0]

@@ -25,7 +25,7 @@ from datacenters.feeds import PURGE_TAGS_MAX, SOFT_PURGE_TTL_S, SOFT_PURGES_MAX,
 from datacenters.purge_commands import KINDS, malformed
 from gateway import feeds as gateway_feeds
 from gateway.feeds import Feeds
-from gateway.reading import CALENDAR, CachedReads
+from gateway.reading import CALENDAR
 from gateway.relations import _tags as relation_tags
 from gateway.router import endpoints
 from gateway.standing import PURGES_SILENT_MAX_S
@@ -372,13 +372,12 @@ async def test_tier_1_goes_on_without_tier_2_while_purges_are_heard_and_no_longe
     line, url = proxy
     world = await make_world(etcd_urls=(url,))
     week = (await world.get(TIMETABLE, PUPIL)).json()["week"]
-    reads, timetable = world.app._warm_reads._reads, endpoint.TIMETABLE.read
-    assert isinstance(reads, CachedReads)
+    warm, timetable = world.app._warm_reads, endpoint.TIMETABLE.read
     assert isinstance(timetable, CachedRead)
+    ask = warm._reads.ask(timetable, {"class_id": CLASS, "week": week})
 
     def shown(after_s: float) -> bool:
-        now = world.clock() + after_s
-        return reads.peek(timetable, {"class_id": CLASS, "week": week}, now) is not None
+        return warm._cache.peek_for(ask, world.clock() + after_s) is not None
 
     assert shown(HOUR_S)
     line.cut()

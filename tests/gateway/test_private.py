@@ -176,7 +176,7 @@ async def test_metrics_and_outcomes_are_told(listening: Listening) -> None:
         listening.metrics.user("rabat", well=well)
     listening.metrics.user("marrakech", well=True)
     listening.metrics.forwarded("rabat", "timeout")
-    listening.metrics.request("/v1/me", "GET", 200)
+    listening.metrics.request("/v1/me", "GET", 200, 0.004)
     listening.metrics.flush()
     outcomes = await listening.http.get("/internal/outcomes")
     assert outcomes.json() == {"rabat": {"ok": 2, "failed": 2}, "marrakech": {"ok": 1, "failed": 0}}

@@ -358,7 +358,7 @@ async def test_a_hit_in_tier_2_is_counted_timed_and_told_like_every_request(besi
         return (
             metrics._requests.labels(route, "GET", "200")._value.get(),
             metrics._cache.labels("hit_tier2")._value.get(),
-            sum(bucket.get() for bucket in metrics.seconds.labels(route)._buckets),
+            sum(bucket.get() for bucket in metrics._seconds.labels(route)._buckets),
         )
 
     before = counted()
