@@ -14,8 +14,9 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -163,7 +164,8 @@ def look(numbers: Sequence[int], *, rounds: int) -> list[Looks]:
     """Look entries up among so many, in turn; the first round warms up."""
     caches = {count: _filled(count) for count in numbers}
     plain = {
-        count: {key: cache.peek(key, _NOW + 1) for key in keys} for count, (cache, keys) in caches.items()
+        count: {key: held for key in keys if (held := cache.peek(key, _NOW + 1)) is not None}
+        for count, (cache, keys) in caches.items()
     }
     looks = [Looks(count, [], [], []) for count in numbers]
     for number in range(rounds + 1):
@@ -171,13 +173,17 @@ def look(numbers: Sequence[int], *, rounds: int) -> list[Looks]:
             cache, keys = caches[one.entries]
             # Others each time, or the second would find in the processor's caches what the first one brought there.
             first, second = (random.Random(f"{number} {part}").choices(keys, k=LOOKS) for part in range(2))
-            times = _looked(lambda key, peek=cache.peek: peek(key, _NOW + 1), first)
-            floor = _looked(lambda key, held=plain[one.entries]: held[key].uses, second)
+            times = _looked(partial(cache.peek, now=_NOW + 1), first)
+            floor = _looked(partial(_uses, plain[one.entries]), second)
             if number > 0:
                 one.median_ns.append(statistics.median(times))
                 one.p99_ns.append(p99(times))
                 one.floor_ns.append(statistics.median(floor))
     return looks
+
+
+def _uses(held: Mapping[str, Held], key: str) -> int:
+    return held[key].uses
 
 
 def _looked(find: Callable[[str], object], keys: Sequence[str]) -> list[float]:

@@ -273,13 +273,15 @@ def _rows(compared: Compared, rate: float) -> list[str]:
         slower = min(block.offered_per_s for block in many)
         at = f" at {slower:,.0f}/s" if slower < rate else ""
         busy = statistics.median(block.busy for block in many)
-        idle = f"   core {busy:.0%} busy at its peak" if busy < BUSY_MIN else ""
+        notes = f"   core {busy:.0%} busy at its peak" if busy < BUSY_MIN else ""
+        again = sum(block.again for block in many)
+        notes += f"   {again} of its blocks begun again" if again else ""
         lines.append(
             row(
                 compared.lanes[name],
                 shown(interval([block.cpu_us_per_request for block in many]), 1) + at,
                 shown(interval([block.requests_per_s for block in many]), 0),
-                shown(interval([block.p99_ms for block in many]), 2) + idle,
+                shown(interval([block.p99_ms for block in many]), 2) + notes,
             )
         )
     lines.append(row("our ratio to", "CPU (theirs / ours)", "peak (ours / theirs)", "p99 (ours / theirs)"))

@@ -98,6 +98,14 @@ def test_too_few_fresh_tokens_are_told(issuer: Issuer, tmp_path: Path) -> None:
         made.sent(ONE, 1)
 
 
+def test_what_comes_before_a_load_of_fresh_tokens_sends_none_of_them(issuer: Issuer, tmp_path: Path) -> None:
+    made = load(issuer, tmp_path, fresh=True)
+    made.renew()
+    before = made.others(ONE)
+    assert len(before) == len(PUPILS)
+    assert not set(before) & set(made.next(ONE))
+
+
 def test_who_asks_at_once_changes_from_load_to_load(issuer: Issuer, tmp_path: Path) -> None:
     made = load(issuer, tmp_path, tokens=5)
     made.renew()
@@ -182,3 +190,36 @@ async def test_every_lane_has_a_block_a_round_and_the_order_turns(
     (block, _) = blocks["one"]
     assert (block.requests_per_s, block.offered_per_s) == (50.0, 25.0)
     assert 0 < block.p50_ms <= block.p99_ms
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("refusals", [0, 1, measuring.AGAIN_MAX, measuring.AGAIN_MAX + 1])
+async def test_a_block_in_which_something_was_refused_is_begun_again_a_few_times(
+    origin: Serve,
+    issuer: Issuer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    refusals: int,
+    fresh: bool,
+) -> None:
+    begun = 0
+
+    async def answered(*_: object, **_how: int) -> Peak:
+        nonlocal begun
+        begun += 1
+        if begun <= refusals:
+            raise Unexpected("Non-2xx or 3xx responses: 8")
+        return Peak(requests=50, seconds=1.0)
+
+    monkeypatch.setattr(peak, "peak", answered)
+    monkeypatch.setattr(tools, "program", lambda name: name)
+    made = load(issuer, tmp_path, tokens=200, fresh=fresh)
+    made.renew()
+    async with origin() as port:
+        tried = measuring._tried(ONE, Peer(port, []), made, HOW, every=False)
+        if refusals > measuring.AGAIN_MAX:
+            with pytest.raises(Unexpected, match="Non-2xx"):
+                await tried
+        else:
+            assert (await tried).again == refusals
