@@ -75,7 +75,7 @@ def spans_table(
 
 def row(name: str, *cells: str) -> str:
     """One line of a table."""
-    return f"  {name:<44}" + "".join(f"{cell:>30}" for cell in cells)
+    return f"  {name:<44}" + "".join(f"  {cell:>33}" for cell in cells)
 
 
 def shown(of: Figure, decimals: int) -> str:

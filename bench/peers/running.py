@@ -281,8 +281,9 @@ def _rows(compared: Compared, rate: float) -> list[str]:
                 compared.lanes[name],
                 shown(interval([block.cpu_us_per_request for block in many]), 1) + at,
                 shown(interval([block.requests_per_s for block in many]), 0),
-                shown(interval([block.p99_ms for block in many]), 2) + notes,
+                shown(interval([block.p99_ms for block in many]), 2),
             )
+            + notes
         )
     lines.append(row("our ratio to", "CPU (theirs / ours)", "peak (ours / theirs)", "p99 (ours / theirs)"))
     for name, throughput in compared.throughput.items():
@@ -293,8 +294,9 @@ def _rows(compared: Compared, rate: float) -> list[str]:
                 compared.lanes[name],
                 shown(compared.cpu[name], 2),
                 shown(throughput, 2),
-                shown(compared.p99[name], 2) + wanted,
+                shown(compared.p99[name], 2),
             )
+            + wanted
         )
     return lines
 
