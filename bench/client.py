@@ -25,6 +25,10 @@ class Unexpected(Exception):
     """An answer was not the one that is measured; the message says what came."""
 
 
+class Refused(Unexpected):
+    """It was one of another status, as a server gives that is short of its core."""
+
+
 class Load(msgspec.Struct, frozen=True):
     """What one block of load came to: answers, and the seconds from the first request to the last answer."""
 

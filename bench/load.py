@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 
 from bench import client
-from bench.client import Load, Unexpected
+from bench.client import Load, Refused
 
 OVERTIME_S = 10.0
 _SPAN = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m)")
@@ -89,5 +89,5 @@ def read_report(report: str) -> Load:
     """What `wrk` printed. Raises: Unexpected."""
     span = _SPAN.search(report)
     if span is None or any(complaint in report for complaint in _COMPLAINTS):
-        raise Unexpected(report)
+        raise Refused(report)
     return Load(requests=int(span[1]), seconds=float(span[2]) * _UNIT_S[span[3]])

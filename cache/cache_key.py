@@ -46,7 +46,7 @@ class CacheKey(msgspec.Struct, frozen=True):
 
 
 def key_text(resource: str, view: str, schema: int = 1) -> str:
-    """`CacheKey.text` of a view that is known to be a declared word: what `Cache.peek` asks for on every warm hit."""
+    """`CacheKey.text` of a view that is known to be a declared word: for who makes no `CacheKey` of it."""
     return f"{view}:{schema}:{resource}"
 
 

@@ -28,6 +28,7 @@ MEMO_MAX = 1024
 _BROTLI_QUALITY = 4
 _BROTLI_WINDOW_BITS = 16  # 64 KB: most answers are smaller, and a larger window costs more to set up
 _ZSTD_LEVEL = 3
+_KEPT_FOR_BYTES_MAX = 16_384
 _GZIP_LEVEL = 6
 _GZIP_WINDOW_BITS = 31  # 15 bits of window, and 16 for the gzip wrapper
 
@@ -37,10 +38,18 @@ _memo: dict[bytes, tuple[str, ...]] = {}
 
 
 class _Compressors(threading.local):
-    """Made once for each thread: to make one costs as much as to code 1.4 KB, and none may be used by two at once."""
+    """Made once for each thread: to make one costs four times what 1.4 KB do, and none may be used by two at once."""
 
     def __init__(self) -> None:
-        self.zstd = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._zstd = _zstd_compressor()
+
+    def zstd(self, size_bytes: int) -> zstandard.ZstdCompressor:
+        """One for a body of this size; it keeps the room that it needed, so a large body has one of its own."""
+        return self._zstd if size_bytes <= _KEPT_FOR_BYTES_MAX else _zstd_compressor()
+
+
+def _zstd_compressor() -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
 
 
 _compressors = _Compressors()
@@ -52,7 +61,7 @@ def encode(body: bytes) -> Coded:
         return ()
     made = (
         ("br", brotli.compress(body, quality=_BROTLI_QUALITY, lgwin=_BROTLI_WINDOW_BITS)),
-        ("zstd", _compressors.zstd.compress(body)),
+        ("zstd", _compressors.zstd(len(body)).compress(body)),
         ("gzip", zlib.compress(body, _GZIP_LEVEL, _GZIP_WINDOW_BITS)),
     )
     most = len(body) * CODED_SHARE_MAX

@@ -1,4 +1,4 @@
-"""The cache as the rest of the house knows it: `peek` for the edge, `read` for everybody else.
+"""The cache as the rest of the house knows it: `peek_for` for the edge, `read` for everybody else.
 
 Invariant: the cache fails open and never lies about it. Nothing that goes wrong in a tier reaches a reader; what a
 reader gets is current by generation and trusted by epoch in every state, survival included. A purged entry is not

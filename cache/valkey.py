@@ -66,14 +66,13 @@ _RAISE_AND_PUT = Script(
     + _RAISING
     + _PUTTING
     + """
+local purged = false
 for at = 2, #KEYS do
   local present = redis.call('MGET', KEYS[at])[1]
-  if number(present) and above(present, ARGV[at + 3]) then return 'purged' end
+  purged = purged or (number(present) and above(present, ARGV[at + 3]))
 end
-local said = put(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
-if said == 'stored' then
-  for at = 2, #KEYS do raise(KEYS[at], ARGV[at + 3], ARGV[4]) end
-end
+local said = purged and 'purged' or put(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+for at = 2, #KEYS do raise(KEYS[at], ARGV[at + 3], ARGV[4]) end
 return said
 """
 )
@@ -136,17 +135,17 @@ class ValkeyTier:
         await self._pay()
         before, generation_life_ms = order(entry), _milliseconds(GENERATION_LIFE_S)
         name, values = key.sealed_name(self._secret), [before + sealed, before, _milliseconds(life_s)]
+        if len(entry.tags) != len(entry.generations):
+            raise ValueError("tags and generations differ in number")
         tags = [self._generation_name(tag) for tag in entry.tags]
         if not self._valkey.parted:
             more = [generation_life_ms, *entry.generations]
             return Put(await self._valkey.run(_RAISE_AND_PUT, [name, *tags], [*values, *more]))
-        present = await self._valkey.run_all(
-            _RAISE,
-            [
-                ([tag], [generation, generation_life_ms])
-                for tag, generation in zip(tags, entry.generations, strict=True)
-            ],
-        )
+        raised = [
+            ([tag], [generation, generation_life_ms])
+            for tag, generation in zip(tags, entry.generations, strict=True)
+        ]
+        present = await self._valkey.run_all(_RAISE, raised)
         if b"higher" in present:
             return Put.PURGED
         return Put(await self._valkey.run(_PUT, [name], values))

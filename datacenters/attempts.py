@@ -287,8 +287,10 @@ def plain(target: str) -> str:
 
     Raises: ValueError for a target whose path the transport would change (`.` and `..` segments, no leading slash).
     """
-    if _PLAIN.fullmatch(target):
-        return target
+    return target if _PLAIN.fullmatch(target) else _escaped(target)
+
+
+def _escaped(target: str) -> str:
     path = target.partition("?")[0]
     if not path.startswith("/") or any(_DOTS.fullmatch(segment) for segment in path.split("/")):
         raise ValueError(f"not a plain target: {target[:80]!r}")

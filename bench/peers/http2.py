@@ -17,7 +17,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.client import Unexpected
+from bench.client import Refused, Unexpected
 from bench.peers.certificate import HOST
 from bench.peers.open_loop import Offered
 from bench.peers.people import Pupil
@@ -110,7 +110,7 @@ class Sender:
             if sent + took <= since_s * 1e6:
                 continue
             if status != 200:
-                raise Unexpected(f"{status} for {self._pupil.path}")
+                raise Refused(f"{status} for {self._pupil.path}")
             yield sent, took
 
 

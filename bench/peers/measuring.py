@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from bench import machine
-from bench.client import Unexpected
+from bench.client import Refused, Unexpected
 from bench.peers import http2, open_loop, peak, tools
 from bench.peers.people import Issuer, Pupil
 from bench.peers.scenarios import Lane, Scenario, requests
@@ -24,7 +24,7 @@ from sandbox import processes
 
 LATENCY_SHARE = 0.5
 # Of the ten minutes that an access token lives, with room for a round.
-RENEWED_AFTER_S = 450.0
+RENEWED_AFTER_S = 400.0
 # What is looked up once a minute is looked up before a block; what tier 1 looks up again every 3 s, within it.
 WARMING_S = 1
 WARMED_TIMES = 1.3
@@ -161,7 +161,7 @@ async def measure(
 
 
 async def _tried(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: bool) -> Block:
-    """One block; where something was refused, as servers short of their core do, all of it once more."""
+    """One block; where something was refused, as servers short of their core do, all of it once more. Raises: Unexpected."""
     for again in range(AGAIN_MAX + 1):
         try:
             if load.fresh:  # the tokens are what is new: answers, and what is known of people, are not
@@ -169,14 +169,15 @@ async def _tried(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: b
             else:
                 await _warm(lane, peer, load, how, every=every)
             return msgspec.structs.replace(await _block(lane, peer, load, how), again=again)
-        except Unexpected as reason:
+        except Refused as reason:
             if again == AGAIN_MAX:
                 raise
             print(
                 f"bench: {lane.title} once more: {str(reason).splitlines()[0]}", file=sys.stderr, flush=True
             )
-            if load.fresh:
+            if load.due():
                 load.renew()
+                every = True
     raise AssertionError("unreachable")
 
 

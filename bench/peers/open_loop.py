@@ -16,7 +16,7 @@ from typing import cast
 
 import msgspec
 
-from bench.client import Unexpected
+from bench.client import Refused
 
 CONNECT_WAIT_S = 5.0
 OVERTIME_S = 10.0
@@ -137,7 +137,7 @@ class _Block:
 
     def fail(self, what: str) -> None:
         if not self.ended.done():
-            self.ended.set_exception(Unexpected(what))
+            self.ended.set_exception(Refused(what))
 
 
 async def offer(

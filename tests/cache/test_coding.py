@@ -17,6 +17,7 @@ from cache.coding import (
     CODINGS,
     IDENTITY,
     MEMO_MAX,
+    _compressors,
     _memo,
     accepted,
     choose,
@@ -47,13 +48,13 @@ def test_whatever_is_kept_decodes_to_the_body_and_saves_a_tenth(body: bytes) -> 
         assert len(content) <= 0.9 * len(body)
 
 
-def test_threads_code_side_by_side() -> None:
-    bodies = [bytes([number]) * 200_000 for number in range(24)]
-    with ThreadPoolExecutor(4) as pool:
-        for body, coded in zip(bodies, pool.map(encode, bodies), strict=True):
-            assert {coding: DECODE[coding](content) for coding, content in coded} == dict.fromkeys(
-                CODINGS, body
-            )
+def test_no_two_threads_share_a_compressor_and_a_large_body_has_its_own() -> None:
+    usual, large = len(LESSONS), 1_000_000
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(_compressors.zstd, usual).result()
+    assert _compressors.zstd(usual) is _compressors.zstd(usual)
+    assert _compressors.zstd(usual) is not elsewhere
+    assert _compressors.zstd(large) is not _compressors.zstd(large)
 
 
 def test_what_is_small_is_not_coded() -> None:

@@ -17,7 +17,7 @@ from cache.asking import FetchTimedOut
 from cache.bounded_valkey import BoundedValkey, CacheUnavailable
 from cache.cache_key import sealed_name
 from cache.coalescing import Overloaded
-from cache.leases import LEASE_S, Heard, Leases, TurnFailed
+from cache.leases import LEASE_S, Heard, Lease, Leases, TurnFailed
 from cache.policy import M
 from cache.reading import Reading, State
 from cache.valkey import Found, Put, ValkeyTier
@@ -204,6 +204,26 @@ async def test_a_lease_that_was_lost_ends_nobody_elses(workers: tuple[Worker, Wo
     assert await raw.exists(name)
     await held.done()
     assert not await raw.exists(name)
+
+
+async def test_a_turn_that_comes_too_late_is_given_back(workers: tuple[Worker, Worker], raw: Redis) -> None:
+    with pytest.raises(TimeoutError):
+        await workers[0].leases.turn(KEY, HEARD, within_s=0.0)
+    assert not await raw.keys()
+
+
+async def test_a_turn_that_ended_is_renewed_no_more(workers: tuple[Worker, Worker]) -> None:
+    for end in (Lease.done, Lease.each, lambda lease: lease.failed(NotFound())):
+        held = await workers[0].leases.turn(KEY, Heard((0, 0), 1), within_s=1)
+        handed = held.handed_on()
+        renewing = handed._renewing
+        assert renewing is not None
+        renewing._begin()
+        assert renewing._task is not None
+        await end(handed)
+        await asyncio.wait([renewing._task], timeout=1)
+        assert renewing._timer.cancelled()
+        assert renewing._task.cancelled()
 
 
 async def test_nobody_waits_longer_than_a_fetch_may_take(valkey_server: ValkeyServer, raw: Redis) -> None:

@@ -92,6 +92,7 @@ async def test_an_older_version_never_replaces_a_newer_one(
 async def test_an_entry_purged_while_it_was_fetched_is_not_stored(tier: ValkeyTier) -> None:
     await tier.raise_generations([TAG], 5)
     assert await offer(tier, versioned(1, (1, 1), 0, 4)) is Put.PURGED
+    assert (await tier.get(KEY, TAGS)).sealed is None
     assert await offer(tier, versioned(1, (1, 1), 0, 5)) is Put.STORED
 
 
@@ -189,6 +190,31 @@ async def test_an_offer_is_one_script_where_all_names_are_in_one_place(tier: Val
     assert await offer(tier, versioned(1, (1, 2))) is Put.STORED
     asked = {name: stat["calls"] for name, stat in (await raw.info("commandstats")).items()}
     assert asked["cmdstat_evalsha"] == 1
+
+
+async def test_an_older_offer_says_the_generations_that_were_lost_all_the_same(
+    tier: ValkeyTier, raw: Redis
+) -> None:
+    await offer(tier, versioned(1, (1, 2), 0, 4), b"newer")
+    await raw.delete(generation_name(TAG))
+    assert await offer(tier, versioned(1, (1, 1), 0, 4), b"older") is Put.OLDER
+    found = await tier.get(KEY, TAGS)
+    assert (found.sealed, found.generations) == (b"newer", (0, 4))
+
+
+async def test_an_offer_of_a_purged_entry_says_the_other_generations_all_the_same(
+    tier: ValkeyTier, raw: Redis
+) -> None:
+    await tier.raise_generations([TAG], 5)
+    assert await offer(tier, versioned(1, (1, 1), 3, 4)) is Put.PURGED
+    assert (await tier.get(KEY, TAGS)).generations == (3, 5)
+
+
+async def test_an_entry_whose_tags_and_generations_differ_in_number_is_not_offered(tier: ValkeyTier) -> None:
+    for generations in ((0,), (0, 0, 0)):
+        with pytest.raises(ValueError, match="differ in number"):
+            await offer(tier, versioned(1, (1, 1), *generations))
+    assert (await tier.get(KEY, TAGS)).sealed is None
 
 
 async def test_an_offer_keeps_the_generations_alive_and_says_them_where_they_were_lost(

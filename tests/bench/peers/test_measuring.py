@@ -11,7 +11,7 @@ import pytest
 
 from auth import keys
 from bench.client import Load as Peak
-from bench.client import Unexpected
+from bench.client import Refused, Unexpected
 from bench.peers import http2, measuring, peak, tools
 from bench.peers.measuring import Load, Measuring, measure
 from bench.peers.people import Issuer, Pupil
@@ -209,7 +209,7 @@ async def test_a_block_in_which_something_was_refused_is_begun_again_a_few_times
         nonlocal begun
         begun += 1
         if begun <= refusals:
-            raise Unexpected("Non-2xx or 3xx responses: 8")
+            raise Refused("Non-2xx or 3xx responses: 8")
         return Peak(requests=50, seconds=1.0)
 
     monkeypatch.setattr(peak, "peak", answered)
