@@ -210,7 +210,10 @@ class BoundedValkey:
         return found
 
     async def run(self, script: Script, names: Sequence[bytes], values: Sequence[Any]) -> Any:
-        """What a script says of names as `Script.by_digest` takes them, in one round trip where Valkey knows it. Raises `CacheUnavailable`."""
+        """What a script says of names as `Script.by_digest` takes them, in one round trip where Valkey knows it.
+
+        Raises `CacheUnavailable`.
+        """
         (reply,) = await self.run_all(script, [(names, values)])
         return reply
 

@@ -194,9 +194,8 @@ class Leases:
                 present = await self._taken(name, own, waited=waited)
             except (CacheUnavailable, msgspec.MsgspecError, UnicodeDecodeError):
                 present = None  # if it was taken all the same, it is ended
-            if (
-                clock() >= ends_at
-            ):  # the loop stood still, or Valkey was slow: what is begun now would be cut off
+            if clock() >= ends_at:
+                # The loop stood still, or Valkey was slow: what is begun now would be cut off.
                 if present is None:
                     await self.end(name, own, b"")
                 raise TimeoutError("the turn did not come in time")

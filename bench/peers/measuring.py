@@ -85,6 +85,7 @@ class Load:
         self._tokens: list[tuple[Pupil, str]] = []
         self._sent: dict[str, int] = {}
         self._asked: dict[str, int] = {}
+        self._seen_by: set[str] = set()
 
     @property
     def fresh(self) -> bool:
@@ -100,6 +101,15 @@ class Load:
         self._made_at = self._monotonic()
         self._tokens = self._scenario.asked(list(self._issuer.tokens(self._pupils, self._count)))
         self._sent = {}
+        self._seen_by = set()
+
+    def unseen(self, lane: Lane) -> bool:
+        """Whether the lane's server has not seen these tokens yet."""
+        return lane.name not in self._seen_by
+
+    def seen(self, lane: Lane) -> None:
+        """It has."""
+        self._seen_by.add(lane.name)
 
     def next(self, lane: Lane) -> list[bytes]:
         """What is sent in a lane, beginning with what was not sent yet."""
@@ -146,13 +156,12 @@ async def measure(
     blocks: dict[str, list[Block]] = {lane.name: [] for lane in scenario.lanes}
     for number in range(how.rounds + 1):
         print(f"bench: {scenario.name}, round {number} of {how.rounds}", file=sys.stderr, flush=True)
-        new = load.due()
-        if new:
+        if load.due():
             load.renew()
         turn = number % len(scenario.lanes)
         for lane in (*scenario.lanes[turn:], *scenario.lanes[:turn]):
             peer = peers[lane.server]
-            block = await _tried(lane, peer, load, how, every=new)
+            block = await _tried(lane, peer, load, how)
             for running in peer.running:
                 processes.bound_log(running.log)
             if number > 0:  # the first round warms up
@@ -160,25 +169,26 @@ async def measure(
     return blocks
 
 
-async def _tried(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: bool) -> Block:
+async def _tried(lane: Lane, peer: Peer, load: Load, how: Measuring) -> Block:
     """One block; where something was refused, as servers short of their core do, all of it once more. Raises: Unexpected."""
-    for again in range(AGAIN_MAX + 1):
+    again = 0
+    while True:
         try:
             if load.fresh:  # the tokens are what is new: answers, and what is known of people, are not
                 await peer.probe(load.others(lane))
             else:
-                await _warm(lane, peer, load, how, every=every)
+                await _warm(lane, peer, load, how, every=load.unseen(lane))
+                load.seen(lane)
             return msgspec.structs.replace(await _block(lane, peer, load, how), again=again)
         except Refused as reason:
             if again == AGAIN_MAX:
                 raise
+            again += 1
             print(
                 f"bench: {lane.title} once more: {str(reason).splitlines()[0]}", file=sys.stderr, flush=True
             )
             if load.due():
                 load.renew()
-                every = True
-    raise AssertionError("unreachable")
 
 
 async def _warm(lane: Lane, peer: Peer, load: Load, how: Measuring, *, every: bool) -> None:

@@ -17,7 +17,7 @@ from bench.peers.people import Pupil
 MASSAR, MASSAR_VALKEY, MASSAR_MISS, MASSAR_MIX = "massar", "massar-valkey", "massar-miss", "massar-mix"
 MANY_TOKENS = 200_000
 # More than any server verifies in the three loads of a block, so that none of them sees a token twice.
-FRESH_TOKENS_PER_S = 20_000
+FRESH_TOKENS_PER_S = 30_000
 # Named in titles, so no option changes them.
 _H2_CONNECTIONS = 64
 _MISSES_AT_ONCE = 32

@@ -32,6 +32,17 @@ def issuer(tmp_path: Path) -> Issuer:
     return Issuer({"MASSAR_ACCESS_KEYS_DIR": str(tmp_path)})
 
 
+@pytest.fixture
+def instead_of_wrk(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """Puts something in the place of `peak.peak`, and needs no program."""
+
+    def put(answered: object) -> None:
+        monkeypatch.setattr(peak, "peak", answered)
+        monkeypatch.setattr(tools, "program", lambda name: name)
+
+    return put
+
+
 def load(
     issuer: Issuer,
     place: Path,
@@ -87,6 +98,15 @@ def test_a_lane_goes_on_where_it_ended_and_disturbs_no_other(issuer: Issuer, tmp
     made.sent(ONE, 9)
     assert made.next(ONE) == every[2:] + every[:2]
     assert made.next(OTHER) == every
+
+
+def test_new_tokens_are_unseen_by_every_lane(issuer: Issuer, tmp_path: Path) -> None:
+    made = load(issuer, tmp_path)
+    made.renew()
+    made.seen(ONE)
+    assert [made.unseen(lane) for lane in (ONE, OTHER)] == [False, True]
+    made.renew()
+    assert made.unseen(ONE)
 
 
 def test_too_few_fresh_tokens_are_told(issuer: Issuer, tmp_path: Path) -> None:
@@ -150,7 +170,7 @@ async def test_who_speaks_http2_is_asked_by_h2load_alone(
 
 
 async def test_what_is_asked_twice_is_warmed_once(
-    origin: Serve, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    origin: Serve, issuer: Issuer, tmp_path: Path, instead_of_wrk: Callable[[object], None]
 ) -> None:
     kept: list[bytes] = []
 
@@ -158,8 +178,7 @@ async def test_what_is_asked_twice_is_warmed_once(
         kept.append(await asyncio.to_thread(file.read_bytes))
         return Peak(requests=50, seconds=1.0)
 
-    monkeypatch.setattr(peak, "peak", answered)
-    monkeypatch.setattr(tools, "program", lambda name: name)
+    instead_of_wrk(answered)
     made = load(issuer, tmp_path, tokens=300, mixed=True)
     made.renew()
     async with origin() as port:
@@ -171,7 +190,7 @@ async def test_what_is_asked_twice_is_warmed_once(
 
 
 async def test_every_lane_has_a_block_a_round_and_the_order_turns(
-    origin: Serve, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    origin: Serve, issuer: Issuer, tmp_path: Path, instead_of_wrk: Callable[[object], None]
 ) -> None:
     asked: list[int] = []
 
@@ -179,8 +198,7 @@ async def test_every_lane_has_a_block_a_round_and_the_order_turns(
         asked.append(port)
         return Peak(requests=50, seconds=1.0)
 
-    monkeypatch.setattr(peak, "peak", answered)
-    monkeypatch.setattr(tools, "program", lambda name: name)
+    instead_of_wrk(answered)
     async with origin() as one, origin() as other:
         peers = {"one": Peer(one, []), "other": Peer(other, [])}
         blocks = await measure(a_scenario(), peers, load(issuer, tmp_path), HOW)
@@ -198,7 +216,7 @@ async def test_a_block_in_which_something_was_refused_is_begun_again_a_few_times
     origin: Serve,
     issuer: Issuer,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    instead_of_wrk: Callable[[object], None],
     *,
     refusals: int,
     fresh: bool,
@@ -212,12 +230,11 @@ async def test_a_block_in_which_something_was_refused_is_begun_again_a_few_times
             raise Refused("Non-2xx or 3xx responses: 8")
         return Peak(requests=50, seconds=1.0)
 
-    monkeypatch.setattr(peak, "peak", answered)
-    monkeypatch.setattr(tools, "program", lambda name: name)
+    instead_of_wrk(answered)
     made = load(issuer, tmp_path, tokens=200, fresh=fresh)
     made.renew()
     async with origin() as port:
-        tried = measuring._tried(ONE, Peer(port, []), made, HOW, every=False)
+        tried = measuring._tried(ONE, Peer(port, []), made, HOW)
         if refusals > measuring.AGAIN_MAX:
             with pytest.raises(Unexpected, match="Non-2xx"):
                 await tried
