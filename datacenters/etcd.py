@@ -119,6 +119,7 @@ class Etcd:
         urls: Sequence[str],
         *,
         timeout_s: float = TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         if not urls:
@@ -128,11 +129,12 @@ class Etcd:
         self._monotonic = monotonic
         self._preferred = 0
         self._left_home_at = 0.0
-        connect_s = min(CONNECT_TIMEOUT_S, timeout_s)
+        connect_s = min(connect_timeout_s, timeout_s)
         self._transport = direct_transport(connect_s=connect_s)
         self._watches = httpx.AsyncClient(
             trust_env=False,
-            timeout=httpx.Timeout(timeout_s, connect=connect_s),
+            # A watch may be silent for as long as nothing changes.
+            timeout=httpx.Timeout(timeout_s, connect=connect_s, read=None),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
         )
 
@@ -265,14 +267,12 @@ class Etcd:
         url = self._urls[self._first_choice()]
         # A member cut off from the leader must end the stream instead of keeping it silently open.
         headers = {"Grpc-Metadata-hasleader": "true", **PLAIN}
-        timeout = httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s), read=None)
         try:
             async with self._watches.stream(
                 "POST",
                 url + "/v3/watch",
                 content=wire.ENCODER.encode({"create_request": asked}),
                 headers=headers,
-                timeout=timeout,
             ) as response:
                 if response.status_code != 200:
                     raise EtcdUnavailable(f"watch answered {response.status_code}")

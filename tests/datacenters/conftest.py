@@ -32,7 +32,8 @@ async def own_etcd(tmp_path_factory: pytest.TempPathFactory, logs: Path) -> Asyn
 @pytest.fixture
 async def etcd(own_etcd: members.EtcdServer) -> AsyncIterator[Etcd]:
     """A client of an etcd without any key of ours."""
-    client = Etcd([own_etcd.url], timeout_s=5.0)
+    # A machine that pauses for a moment fails no test that is about something else.
+    client = Etcd([own_etcd.url], timeout_s=5.0, connect_timeout_s=5.0)
     for item in (await client.range(ROOT, prefix=True)).items:
         await client.delete(item.key)
     yield client

@@ -55,9 +55,9 @@ def pair(folder: Path, name: str) -> Path:
 @pytest.fixture
 async def lost(etcd_trio: tuple[EtcdServer, ...]) -> tuple[EtcdServer, list[str]]:
     """A declared trio of which the first two members are killed: the third, and the options for all."""
-    client = Etcd([server.url for server in etcd_trio], timeout_s=5.0)
+    client = Etcd([server.url for server in etcd_trio], timeout_s=5.0, connect_timeout_s=5.0)
     await control.bootstrap(client, active="rabat", now=NOW)
-    survivor = Etcd([etcd_trio[2].url], timeout_s=5.0)
+    survivor = Etcd([etcd_trio[2].url], timeout_s=5.0, connect_timeout_s=5.0)
     assert await control.read(survivor) is not None
     await client.aclose()
     await survivor.aclose()
@@ -108,7 +108,7 @@ async def test_two_people_make_the_surviving_site_serve(
     assert "declared  epoch 2, PROMOTING, active rabat -> marrakech, by operators:amina+brahim" in done.output
     assert "NOT DONE" in done.output
 
-    client = Etcd([survivor.url], timeout_s=5.0)
+    client = Etcd([survivor.url], timeout_s=5.0, connect_timeout_s=5.0)
     held = await control.read(client)
     assert held is not None
     assert (held.record.epoch, held.record.phase, held.record.target) == (2, Phase.PROMOTING, "marrakech")
@@ -140,7 +140,7 @@ async def test_while_a_majority_answers_it_is_refused(etcd: Etcd, tmp_path: Path
 async def test_of_three_members_a_majority_refuses_it(
     etcd_trio: tuple[EtcdServer, ...], tmp_path: Path
 ) -> None:
-    client = Etcd([server.url for server in etcd_trio], timeout_s=5.0)
+    client = Etcd([server.url for server in etcd_trio], timeout_s=5.0, connect_timeout_s=5.0)
     await control.bootstrap(client, active="rabat", now=NOW)
     await client.aclose()
     where = [word for server in etcd_trio for word in ("--etcd", server.url)]

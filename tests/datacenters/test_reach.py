@@ -20,12 +20,12 @@ async def test_with_one_surviving_member_reading_goes_on_and_says_whose_word_it_
     etcd_trio: tuple[EtcdServer, ...],
 ) -> None:
     urls = [server.url for server in etcd_trio]
-    client = Etcd(urls, timeout_s=5.0)
+    client = Etcd(urls, timeout_s=5.0, connect_timeout_s=5.0)
     await control.bootstrap(client, active="rabat", now=NOW)
     await client.put(etcd_keys.OBSERVATIONS + "marker", b'{"site":"marker","sequence":1,"looks":{}}')
     # Every member has it before two of them die.
     for url in urls:
-        own = Etcd([url], timeout_s=5.0)
+        own = Etcd([url], timeout_s=5.0, connect_timeout_s=5.0)
         assert await own.read(etcd_keys.CONTROL) is not None
         await own.aclose()
     await client.aclose()

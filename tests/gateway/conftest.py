@@ -82,7 +82,7 @@ async def datacenters() -> AsyncIterator[dict[str, Origin]]:
 @pytest.fixture(scope="session")
 async def etcd_client(own_etcd: members.EtcdServer) -> AsyncIterator[Etcd]:
     """The test's own way to that etcd."""
-    client = Etcd([own_etcd.url], timeout_s=5.0)
+    client = Etcd([own_etcd.url], timeout_s=5.0, connect_timeout_s=5.0)
     yield client
     await client.aclose()
 
@@ -144,7 +144,7 @@ async def session_world(
 ) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("shared-gateway")
     async with _etcd("shared-gateway", folder, logs) as etcd, origins(*SITES) as started:
-        client = Etcd([etcd.url], timeout_s=5.0)
+        client = Etcd([etcd.url], timeout_s=5.0, connect_timeout_s=5.0)
         await declare(client)
         await client.aclose()
         urls = {site: origin.url for site, origin in started.items()}

@@ -51,7 +51,7 @@ async def ground_in(folder: Path, logs: Path) -> AsyncIterator[Ground]:
         members.cluster(["wayward"]), folder=folder, logs=logs, executable=executable, fsync=False
     )
     try:
-        client = Etcd([server.url], timeout_s=5.0)
+        client = Etcd([server.url], timeout_s=5.0, connect_timeout_s=5.0)
         await declare(client)
         await client.aclose()
         sandbox_keys.make(folder / "keys", sites=SITES)

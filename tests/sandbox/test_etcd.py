@@ -23,7 +23,7 @@ async def trio(tmp_path: Path) -> AsyncIterator[tuple[etcd.EtcdServer, ...]]:
 
 
 async def test_two_of_three_members_still_agree(trio: tuple[etcd.EtcdServer, ...]) -> None:
-    client = Etcd([server.url for server in trio], timeout_s=5.0)
+    client = Etcd([server.url for server in trio], timeout_s=5.0, connect_timeout_s=5.0)
     await client.put("massar/tests", b"before")
     trio[0].process.kill()
     for server in trio[1:]:
