@@ -75,3 +75,9 @@ def test_a_request_is_whole_and_carries_its_token() -> None:
     assert raw("/v1/me", "abc").startswith(b"GET /v1/me HTTP/1.1\r\nhost: ")
     assert b"\r\nauthorization: Bearer abc\r\n" in raw("/v1/me", "abc")
     assert raw("/v1/me", "abc", etag=b'"x"').endswith(b'\r\nif-none-match: "x"\r\n\r\n')
+
+
+def test_the_aims_of_a_warm_read_hold_for_however_many_people() -> None:
+    aims = {lane.server: lane.aim for lane in SCENARIOS["warm"].lanes}
+    assert all(lane.aim == aims[lane.server] for lane in SCENARIOS["many-tokens"].lanes)
+    assert aims[setups.NGINX] == 1.0
