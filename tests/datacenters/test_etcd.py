@@ -142,6 +142,20 @@ async def test_a_watch_brings_changes_in_order(etcd: Etcd) -> None:
     assert [one.item.revision for one in seen] == sorted(one.item.revision for one in seen)
 
 
+async def test_a_watch_may_be_silent_for_longer_than_a_question_may_take(etcd: Etcd) -> None:
+    client = Etcd([etcd._urls[0]], timeout_s=1.0, connect_timeout_s=1.0)
+    revision = await etcd.put("massar/s", b"before")
+    async with client.watch("massar/s", from_revision=revision + 1) as changes:
+        hearing = asyncio.ensure_future(anext(changes))
+        heard, _ = await asyncio.wait([hearing], timeout=1.5)
+        assert not heard
+        await etcd.put("massar/s", b"after")
+        async with asyncio.timeout(5):
+            (change,) = await hearing
+    assert change.item.value == b"after"
+    await client.aclose()
+
+
 async def test_a_watch_of_compacted_history_says_so(etcd: Etcd) -> None:
     first = await etcd.put("massar/c", b"1")
     await etcd.put("massar/c", b"2")
