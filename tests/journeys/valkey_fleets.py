@@ -147,7 +147,8 @@ class Parted:
         while keys := await here.ask("CLUSTER", "GETKEYSINSLOT", slot, 10):
             for key in keys:
                 await here.ask("MIGRATE", ports.LOOPBACK, there.port, key, 0, 5000, "REPLACE")
-        for node in self.nodes:
+        # Who takes it hears first: until then each of the two would send those who ask back to the other.
+        for node in (there, here, *[one for one in self.nodes if one not in {there, here}]):
             await node.ask("CLUSTER", "SETSLOT", slot, "NODE", other)
 
     async def slots_in_use(self) -> list[int]:
