@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from redis.asyncio import Redis
 from bench import country, machine
 from bench.client import Unexpected
 from bench.figures import Figure, figure, p99, shown
+from bench.servers import ROOT, THE_PRODUCT, serving
 from cache.cache_key import CacheKey
 from cache.coding import CODINGS, IDENTITY, encode
 from cache.entries import Entry
@@ -35,7 +37,7 @@ from cache.reading import Fetched, made_of
 from cache.store import Cache
 from cache.valkey import ValkeyTier
 from gateway.prepared import prepare
-from sandbox import folder, proc, valkey
+from sandbox import proc, valkey
 
 NUMBERS = (1_000, 10_000, 100_000)
 WEIGHED = 20_000
@@ -102,8 +104,8 @@ async def run(*, tagged: int = TAGGED_MAX) -> Result:
     """Measure. Raises: OSError, TimeoutError, ProcessFailed, Unexpected."""
     where = machine.this_machine()
     with country.scratch_folder() as scratch:
-        async with country.running(scratch) as place:
-            worker = size(_worker(place))
+        _say("a worker, by requirements.lock alone")
+        worker = await _worker_size(scratch)
     _say("an entry's weight")
     # A process that has held nothing before: what Python keeps of what went would hide what came.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
@@ -123,17 +125,30 @@ def size(pid: int) -> Size:
     return Size(resident=kilobytes["Rss"] * 1024, proportional=kilobytes["Pss"] * 1024)
 
 
-def _worker(place: Path) -> int:
-    """The process of a site that serves phones: the child of the part that manages it."""
-    gateway = next(
-        row.who for row in folder.read_table(place).living() if row.name == f"{country.SITE}-gateway"
-    )
-    family = proc.descendants([gateway])
-    parts = {who.pid for who in family if {"gateway-part", "workers"} <= set(proc.command(who))}
-    found = {who.pid: proc.look(who.pid) for who in family}
-    workers = [
-        pid for pid, one in found.items() if pid in parts and one is not None and one.parent_pid in parts
+async def _worker_size(scratch: Path) -> Size:
+    """A worker that has answered nothing, with what the image installs: development packages bring Litestar plugins."""
+    bare = scratch / "bare"
+    python = str(bare / "bin" / "python")
+    requirements = ("--require-hashes", "-r", str(ROOT / "requirements.lock"))
+    for command in (
+        (sys.executable, "-m", "venv", str(bare)),
+        (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements),
+    ):
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    async with (
+        country.country(scratch) as ground,
+        serving(scratch, ground, {"worker": THE_PRODUCT}, machine.choose_cores(), python=python) as servers,
+    ):
+        return size(_worker(servers["worker"].running.pid))
+
+
+def _worker(part: int) -> int:
+    """The process that serves phones: the child of the part that manages it. Raises: Unexpected."""
+    family = proc.descendants([proc.identity(part)])
+    found = [
+        one.pid for one in family if (known := proc.look(one.pid)) is not None and known.parent_pid == part
     ]
+    workers = [pid for pid in found if "workers" in proc.command(proc.identity(pid))]
     if len(workers) != 1:
         raise Unexpected(f"{len(workers)} workers, not one")
     return workers[0]
@@ -318,7 +333,7 @@ def table(result: Result) -> str:
     return "\n".join([
         "what entries cost",
         f"  {where.processor}, {where.cores} cores, Python {where.python}, load average {where.load_average} before",
-        f"  a worker without entries: {worker.resident / 1e6:.0f} MB resident, {worker.proportional / 1e6:.0f} MB in shares",
+        f"  a worker without entries, by requirements.lock alone: {_megabytes(worker.resident)} resident, {_megabytes(worker.proportional)} in shares",
         f"  an entry of {weight.body:,} bytes: {weight.one_coding:,.0f} bytes when asked for in one coding,",
         f"  {weight.every_coding:,.0f} in each; counted as {weight.counted:,.0f}",
         *(
@@ -332,6 +347,10 @@ def table(result: Result) -> str:
             for one in result.purged
         ),
     ])  # fmt: skip
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB ({count / 1e6:.0f} MB)"
 
 
 def _figure(rounds: Sequence[float], digits: int = 0) -> str:

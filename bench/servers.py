@@ -26,7 +26,7 @@ CLIENT_WAIT_S = 5.0
 RATE_UNBOUNDED = "1000000"
 THE_PRODUCT = ("-m", "gateway", "gateway-part", "workers")
 ONE_EACH: Mapping[str, int] = MappingProxyType({})
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -50,8 +50,9 @@ async def serving(
     cores: machine.Cores,
     *,
     workers: Mapping[str, int] = ONE_EACH,
+    python: str = sys.executable,
 ) -> AsyncIterator[dict[str, Server]]:
-    """Start each command of `commands` (arguments for this Python) as a server of its own, of one worker or of `workers`."""
+    """Start each command of `commands` (arguments for `python`) as a server of its own, of one worker or of `workers`."""
     free = ports.free_ports(2 * len(commands))
     servers: dict[str, Server] = {}
     try:
@@ -68,12 +69,12 @@ async def serving(
                 "MASSAR_RATE_PER_S": RATE_UNBOUNDED,
                 "MASSAR_RATE_BURST": RATE_UNBOUNDED,
                 METRICS_DIR_VARIABLE: str(metrics),
-                "PYTHONPATH": str(_ROOT),
+                "PYTHONPATH": str(ROOT),
                 variants.FLOOR_BODY_VARIABLE: str(len(ground.body)),
             }
             with machine.pinned(cores.server):
                 running = processes.spawn(
-                    [sys.executable, *command], name=name, log=folder / f"{name}.log", environment=environment
+                    [python, *command], name=name, log=folder / f"{name}.log", environment=environment
                 )
             servers[name] = Server(running, public, metrics)
         async with httpx.AsyncClient(timeout=CLIENT_WAIT_S, trust_env=False) as client:

@@ -78,7 +78,7 @@ def test_the_table_tells_every_figure() -> None:
     )
     shown = table(result)
     for words in (
-        "120 MB resident, 90 MB",
+        "115 MiB (120 MB) resident, 86 MiB (90 MB) in shares",
         "1,410 bytes",
         "3,123 bytes when",
         "5,000 in each; counted as 6,000",
