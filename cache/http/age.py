@@ -30,14 +30,13 @@ class Manner(msgspec.Struct, frozen=True):
     """How this cache behaves where the standards leave a choice.
 
     `targeted`: fields that speak to this cache alone, the first valid one replaces Cache-Control and Expires
-    (RFC 9213). `stale_if_error_s`: how long a stale response stands in for an error that says nothing of it itself.
+    (RFC 9213).
     `passes_conditions`: without it an origin is asked about no validator that a client holds and this cache does not: a
     validator made for one visitor would know him again.
     """
 
     shared: bool = True
     targeted: tuple[str, ...] = ()
-    stale_if_error_s: float = 0.0
     keep_set_cookie: bool = True
     passes_conditions: bool = True
     name: str = "massar"

@@ -16,7 +16,7 @@ from cache.http.client import ClientGone, ClientSlow
 from cache.http.engine import Answer, Forward, Outcome
 from cache.http.fetching import Fetcher, Reply, Unanswered
 from cache.http.fields import Fields
-from cache.http.filling import AHEAD_BYTES_MAX, Budget, Fill
+from cache.http.filling import AHEAD_BYTES_MAX, Budget, Failed, Fill
 from cache.http.keeping import Keeping
 from cache.http.messages import NO_BODY, Response
 from cache.http.shelf import Away, Held, Shelf
@@ -58,7 +58,7 @@ class Carrier:
                 forward = again
                 again = await self._asked(fill, forward, held, content)
             if again is not None:
-                fill.decide(engine.fail(forward, self._clock(), self._manner), failed=True)
+                fill.decide(engine.fail(forward, self._clock(), self._manner), failed=Failed.ALIKE)
         except (Unanswered, ClientGone) as error:
             if fill.head.done():
                 fill.give_up_keeping()
@@ -68,7 +68,7 @@ class Carrier:
             else:
                 timed_out = isinstance(error, Unanswered) and error.timed_out
                 answer = engine.fail(forward, self._clock(), self._manner, timed_out=timed_out)
-                fill.decide(answer, failed=isinstance(error, Unanswered))
+                fill.decide(answer, failed=_concerned(error))
 
     async def body(self, target: str, answer: Answer) -> bytes | None:
         """The bytes of a stored answer; None when they are gone meanwhile, and then their head goes too.
@@ -157,7 +157,7 @@ class Carrier:
         fill.decide(
             Passing(response, outcome.cache_status + ("; stored" if keeping else "")),
             kept=keeping is not None,
-            failed=response.status in engine.ERRORS,
+            failed=Failed.ALIKE if response.status in engine.ERRORS else Failed.NOBODY,
         )
         if forward.asked.method != "HEAD" and response.status not in NO_BODY:
             await self._stream(fill, part, reply, keeping)
@@ -200,6 +200,12 @@ class Carrier:
             await self._shelf.invalidate(other)
         # The answer to an unsafe request is the first that is known after what it changed.
         return await self._shelf.held(target) if target in outcome.invalidate else held
+
+
+def _concerned(error: Unanswered | ClientGone) -> Failed:
+    if isinstance(error, ClientGone):
+        return Failed.NOBODY
+    return Failed.EVERYBODY if error.unreached else Failed.ALIKE
 
 
 async def _store(keeping: Keeping, fill: Fill[Answer | Passing]) -> None:

@@ -8,6 +8,7 @@ Invariant: pure; no stored response is used but by a rule of RFC 9111 named here
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -217,7 +218,7 @@ def _answer(
     head = one.fields.replaced(
         age=str(min(int(lived), DELTA_SECONDS_MAX)) if lived < DELTA_SECONDS_MAX else str(DELTA_SECONDS_MAX)
     )
-    ttl = int(max(-DELTA_SECONDS_MAX, age.freshness_left(one, now, manner)))
+    ttl = math.floor(max(-DELTA_SECONDS_MAX, age.freshness_left(one, now, manner)))
     status = f"{manner.name}; {why}; ttl={ttl}{details}"
     if one.status in {OK, PARTIAL} and validating.not_modified(request.fields, one):
         kept = Fields(tuple(line for line in head.lines if line[0] in validating.IN_NOT_MODIFIED))
@@ -299,7 +300,7 @@ def _stands_in(one: Stored, asked: Directives, now: float, manner: Manner) -> bo
     if one.doubted or _never_stale(said, manner) or "no-cache" in asked:
         return False
     allowed = [said.seconds("stale-if-error"), asked.seconds("stale-if-error")]
-    window = max((seconds for seconds in allowed if seconds is not None), default=manner.stale_if_error_s)
+    window = max((seconds for seconds in allowed if seconds is not None), default=0)
     return -age.freshness_left(one, now, manner) <= window
 
 

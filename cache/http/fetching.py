@@ -5,6 +5,7 @@ Invariant: every wait has an end; no redirect is followed, no coding undone, and
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -26,14 +27,20 @@ IDLE_CONNECTIONS_MAX = 64
 # Below the five seconds after which many origins close what is idle.
 IDLE_S = 4.0
 _FINAL = 200
+# No server of ours could send it on (RFC 9110 §5.5).
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Unanswered(Exception):
-    """No answer, or not all of it: not reached, broken off, silent for too long, or no HTTP."""
+    """No answer, or not all of it: not reached, broken off, silent for too long, or no HTTP.
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    `unreached`: no origin has seen the request, so that it was nothing in it.
+    """
+
+    def __init__(self, reason: str, *, timed_out: bool = False, unreached: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+        self.unreached = unreached
 
 
 class _Stale(Unanswered):
@@ -70,6 +77,8 @@ class Fetcher:
                 response = await self._sent(request, content, held)
             if response.status < _FINAL:  # nobody asked for another protocol
                 raise Unanswered(f"status {response.status}")
+            if any(_CONTROL.search(value) for _, value in response.headers):
+                raise Unanswered("a control character in a field")
             told = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers)
             reply = Reply(response.status, fields(told), _chunks(response))
             yield reply
@@ -110,8 +119,11 @@ class Fetcher:
         try:
             return await held.enter_async_context(stream)
         except httpcore.TimeoutException as error:
-            timed_out = not isinstance(error, httpcore.PoolTimeout)
-            raise Unanswered(type(error).__name__, timed_out=timed_out) from error
+            raise Unanswered(
+                type(error).__name__,
+                timed_out=not isinstance(error, httpcore.PoolTimeout),
+                unreached=isinstance(error, (httpcore.ConnectTimeout, httpcore.PoolTimeout)),
+            ) from error
         except (
             httpcore.NetworkError,
             httpcore.ProtocolError,
@@ -120,7 +132,8 @@ class Fetcher:
         ) as error:
             if not connected and content is None and request.method in SAFE:
                 raise _Stale(str(error)) from error
-            raise Unanswered(f"{type(error).__name__}: {error}") from error
+            unreached = isinstance(error, httpcore.ConnectError)
+            raise Unanswered(f"{type(error).__name__}: {error}", unreached=unreached) from error
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -20,6 +20,9 @@ _PART = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*"?)+')
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _MEMBER = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')
 _DIRECTIVE = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s",]*)))?$""")
+_FIRST_WORD = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+# What makes a response more reusable has to be said in a way that can be read.
+_PERMISSIVE = frozenset({"public", "must-understand", "immutable"})
 _QUOTED_PAIR = re.compile(r"\\(.)")
 # A dictionary of structured fields (RFC 8941 §3.2), whose members are bare items or inner lists with parameters.
 _KEY = r"[a-z*][a-z0-9_.*-]*"
@@ -155,10 +158,12 @@ def _named(value: str | None) -> Iterator[tuple[str, str | None]]:
             name, quoted, plain = parts.groups()
             yield name.lower(), _QUOTED_PAIR.sub(r"\1", quoted) if quoted is not None else plain
             continue
-        # A quote that nobody closed hides no directive behind it.
+        # A quote that nobody closed hides no directive behind it, nor do words that belong to none.
         for piece in member.split(","):
-            name, separator, _ = piece.partition("=")
-            yield name.strip().lower(), "" if separator else None  # there is one, and nobody can read it
+            word = _FIRST_WORD.match(piece)
+            if word is not None and word[1].lower() not in _PERMISSIVE:
+                alone = piece.strip(" \t") == word[1]
+                yield word[1].lower(), None if alone else ""  # there is one, and nobody can read it
 
 
 def targeted_directives(value: str | None) -> Directives | None:

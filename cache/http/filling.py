@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
 from typing import Generic, TypeVar
 
 # How far an origin may be ahead of a client whose answer is not kept.
@@ -23,6 +24,14 @@ Head = TypeVar("Head")
 
 class Broken(Exception):
     """The body ended too soon: the client's connection is to be broken off as well."""
+
+
+class Failed(Enum):
+    """Whom an error concerns beside the one who asked: who sent another request might have had another answer."""
+
+    NOBODY = auto()
+    ALIKE = auto()
+    EVERYBODY = auto()
 
 
 class Budget:
@@ -131,16 +140,16 @@ class Fill(Generic[Head]):
         self.body = Body(budget, on_left=on_left)
         self._on_failure = on_failure
         self.kept = False
-        self.failed = False
+        self.failed = Failed.NOBODY
         self._useless = asyncio.Event()
         self._finished = asyncio.Event()
 
-    def decide(self, head: Head, *, kept: bool = False, failed: bool = False) -> None:
-        """The head is known; `failed`: it is an error that others need not hear from the origin once more."""
+    def decide(self, head: Head, *, kept: bool = False, failed: Failed = Failed.NOBODY) -> None:
+        """The head is known; `failed`: who need not hear from the origin once more that it is an error."""
         self.kept, self.failed = kept, failed
         if not self.head.done():
             self.head.set_result(head)
-        if failed:
+        if failed is not Failed.NOBODY:
             self._finished.set()
             self._on_failure()
 
@@ -159,12 +168,12 @@ class Fill(Generic[Head]):
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.shield(self.head)
-                if not self.kept and not self.failed:
+                if not self.kept and self.failed is Failed.NOBODY:
                     return False
                 await _either(self._finished, self._useless)
         except TimeoutError:
             return False
-        return self.kept or self.failed
+        return self.kept or self.failed is not Failed.NOBODY
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -13,9 +13,21 @@ from cache.http.messages import HOP_BY_HOP, Request, Response
 # The server has seen to these already: the origin gets its own name, and nobody waits for a 100.
 _ANSWERED_HERE = frozenset({"host", "expect"})
 _OF_CONTENT = frozenset({"content-encoding", "content-language", "content-length", "content-type"})
+# What is for every recipient, the store among them, ends at no hop, whoever says so: RFC 9110 §7.6.1 forbids to name it. Fields
+# for one kind of cache (RFC 9213) end as Cache-Control does.
+_FOR_EVERYBODY = _OF_CONTENT | {
+    "age", "cache-control", "content-location", "content-range", "date", "etag", "expires", "last-modified", "location",
+    "pragma", "set-cookie", "vary",
+}  # fmt: skip
+_FOR_CACHES = "-cache-control"
 _CHUNKED = "chunked"
 _WITHOUT_CONTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _COUNTED = frozenset({"OPTIONS", "TRACE"})
+
+
+def received(request: Request) -> Request:
+    """The request without what Connection names: what the origin does not see selects no stored response either."""
+    return msgspec.structs.replace(request, fields=request.fields.without(_listed(request.fields)))
 
 
 def onward(request: Request, *, via: str, with_content: bool = False) -> Request | Response:
@@ -26,7 +38,7 @@ def onward(request: Request, *, via: str, with_content: bool = False) -> Request
     """
     if (request.fields.get("transfer-encoding") or _CHUNKED).lower() != _CHUNKED:
         return Response(501)  # who takes the chunks off would pass the other coding on untold (RFC 9112 §6.1)
-    gone = HOP_BY_HOP | _ANSWERED_HERE | _listed(request.fields)
+    gone = HOP_BY_HOP | _ANSWERED_HERE
     told_empty = request.method not in _WITHOUT_CONTENT and request.fields.get("content-length") == "0"
     kept = request.fields.without(gone if with_content or told_empty else gone | _OF_CONTENT)
     left = delta_seconds(request.fields.get("max-forwards")) if request.method in _COUNTED else None
@@ -50,4 +62,6 @@ def arrived(response: Response, received_at: float) -> Response:
 
 
 def _listed(of: Fields) -> frozenset[str]:
-    return frozenset(name.lower() for name in members(of.get("connection")))
+    """What Connection names and may name; what always ends at a hop is taken off where it ends."""
+    named = {name.lower() for name in members(of.get("connection"))} - _FOR_EVERYBODY - HOP_BY_HOP
+    return frozenset(name for name in named if not name.endswith(_FOR_CACHES))

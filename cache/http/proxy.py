@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from cache.http import engine
+from cache.http import engine, hop, varying
 from cache.http.age import Manner
 from cache.http.carrying import Carrier, Passing
 from cache.http.client import Client, Receive, Send
 from cache.http.engine import Answer, Forward
 from cache.http.fetching import Fetcher
-from cache.http.filling import Broken, Budget, Fill
+from cache.http.filling import Broken, Budget, Failed, Fill
 from cache.http.messages import Request
 from cache.http.shelf import Away, Held, Shelf
 
@@ -70,7 +70,7 @@ class CachingProxy:
         self._per_origin_max = forwards_per_origin_max
         self._waiting = Budget()
         self._lent = Budget()
-        self._fills: dict[str, Fill[Answer | Passing]] = {}
+        self._fills: dict[str, tuple[Request, Fill[Answer | Passing]]] = {}
         self._refreshing: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._at: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class CachingProxy:
         """Answer a request. Raises `Broken` when the body ends too soon: the client is to be broken off."""
         client = Client(receive, send, sends_content=request.has_content)
         try:
-            await self._answer(request, client, failing)
+            await self._answer(hop.received(request), client, failing)
         except Broken:
             if not client.left:
                 raise
@@ -125,11 +125,14 @@ class CachingProxy:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + WAIT_S_MAX
         for _ in range(JOINS_MAX):
-            other = self._fills.get(forward.asked.target) if forward.shareable else None
-            if other is None or not await other.useful_within(ends_at - loop.time()):
+            found = self._fills.get(forward.asked.target) if forward.shareable else None
+            if found is None:
+                break
+            theirs, other = found
+            if not await other.useful_within(ends_at - loop.time()):
                 break
             decision, held = await self._look(forward.asked)
-            if isinstance(decision, Forward) and other.failed:
+            if isinstance(decision, Forward) and _concerns(other.failed, theirs, decision.asked):
                 decision = engine.fail(decision, self._clock(), self._manner)
             if isinstance(decision, Answer):
                 told = f"{self._manner.name}; fwd={forward.reason}; collapsed"
@@ -166,6 +169,9 @@ class CachingProxy:
             first: set[asyncio.Future[Any]] = {watch, fill.head}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if client.left:
+                # It has gone, or sent what is no content: servers tell both alike.
+                if forward.asked.has_content:
+                    await send_empty(400, "", client)
                 return
             head = await asyncio.shield(fill.head)
             if isinstance(head, Answer):
@@ -216,12 +222,12 @@ class CachingProxy:
             end = asyncio.get_running_loop().call_later(ALONE_S_MAX, task.cancel)
             task.add_done_callback(lambda _: end.cancel())
 
-        # Those who wait already share a failure; who comes later asks for himself, whatever made it fail.
+        # Those it concerns who wait already share a failure; who comes later asks for himself, whatever made it fail.
         fill: Fill[Answer | Passing] = Fill(
             self._waiting, on_failure=lambda: self._unshare(target, fill), on_left=alone
         )
         if forward.shareable and target not in self._fills:
-            self._fills[target] = fill
+            self._fills[target] = forward.asked, fill
         task = asyncio.create_task(self._carrier.run(fill, forward, held, content))
         self._running.add(task)
         self._at[_origin(forward)] += 1
@@ -239,7 +245,8 @@ class CachingProxy:
         return fill
 
     def _unshare(self, target: str, fill: Fill[Answer | Passing]) -> None:
-        if self._fills.get(target) is fill:
+        found = self._fills.get(target)
+        if found is not None and found[1] is fill:
             del self._fills[target]
 
     def _finish(self, task: asyncio.Task[None], fill: Fill[Answer | Passing], forward: Forward) -> None:
@@ -250,8 +257,13 @@ class CachingProxy:
             if not isinstance(error, asyncio.CancelledError):
                 _log.error("a request to an origin failed in an unforeseen way", exc_info=error)
         if not fill.head.done():
-            fill.decide(engine.fail(forward, self._clock(), self._manner), failed=True)
+            fill.decide(engine.fail(forward, self._clock(), self._manner), failed=Failed.ALIKE)
         fill.finish(error)
+
+
+def _concerns(failed: Failed, theirs: Request, own: Request) -> bool:
+    """Whether an error that another request came to is this one's as well."""
+    return failed is Failed.EVERYBODY or (failed is Failed.ALIKE and varying.alike(theirs, own))
 
 
 def _origin(forward: Forward) -> str:

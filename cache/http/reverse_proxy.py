@@ -1,6 +1,7 @@
 """An ASGI application in front of one origin.
 
-Invariant: the target is the origin's own, whatever the request calls itself; path and query go on as they are written.
+Invariant: the target is the origin's own, whatever the request calls itself; path and query go on as they are written, but for a
+question mark with nothing behind it, of which no server tells.
 A path that somebody on the way would read as another one (dot segments, however they are written, and backslashes) is
 refused: what is stored under one name and asked for under another is how caches are poisoned and deceived.
 """
@@ -16,6 +17,7 @@ from cache.http.messages import Request
 from cache.http.proxy import CachingProxy, send_empty
 
 # Also between slashes that only a decoder sees, and with a parameter behind it, which some servers cut off.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _DOT_SEGMENT = re.compile(r"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:/|%2f|%5c|;|%3b|$)", re.IGNORECASE)
 
 
@@ -38,6 +40,14 @@ def is_origin(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_right and alone
 
 
+def _names_its_host(scope: Scope) -> bool:
+    """Whether there is one Host field that could name one; before HTTP/1.1 there may be none (RFC 9112 §3.2)."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if hosts in ([], [b""]):  # some servers put an empty one where there is none
+        return bool(scope["http_version"] == "1.0")
+    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+
+
 def _ascii(raw: bytes) -> str:
     return raw.decode("ascii") if raw.isascii() else "".join(chr(c) if c < 128 else f"%{c:02X}" for c in raw)
 
@@ -55,6 +65,11 @@ class ReverseProxy:
             await self._live(receive, send)
             return
         path = relative_reference(scope["raw_path"], scope["query_string"])
+        if not _names_its_host(scope):
+            path = None
+        elif scope["method"] == "OPTIONS" and scope["raw_path"] == b"*":  # of the server as such: it is there
+            await send_empty(204, "", Client(receive, send, sends_content=False))
+            return
         if path is None:
             await send_empty(400, "", Client(receive, send, sends_content=False))
             return

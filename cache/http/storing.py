@@ -6,7 +6,7 @@ Invariant: pure; what is not known to be allowed is not stored.
 from __future__ import annotations
 
 from cache.http.age import HEURISTIC_STATUSES, Manner, explicit_lifetime, response_directives
-from cache.http.fields import Fields, directives, members
+from cache.http.fields import Fields, directives
 from cache.http.messages import HOP_BY_HOP, Request, Response, Span
 from cache.http.ranges import content_span
 
@@ -77,13 +77,12 @@ def forbidden(response: Response, manner: Manner) -> bool:
 
 
 def stored_fields(response: Response, manner: Manner) -> Fields:
-    """The fields that are stored: none that ends at this hop, none that may not be stored (§3.1)."""
+    """The fields that are stored: none that ends at every hop, none that may not be stored (§3.1)."""
     said, _ = response_directives(response.fields, manner)
-    listed = {name.lower() for name in members(response.fields.get("connection"))}
     qualified = set(said.names("no-cache") or ())
     if manner.shared:
         qualified |= said.names("private") or set()
-    return response.fields.without(HOP_BY_HOP | listed | qualified)
+    return response.fields.without(HOP_BY_HOP | qualified)
 
 
 def span_of(response: Response) -> Span | None:

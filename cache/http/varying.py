@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cache.http.fields import Fields, http_date, members, tokens, trimmed, weighted
-from cache.http.messages import Request, Stored
+from cache.http.messages import HOP_BY_HOP, Request, Stored
 
 ANYTHING = "*"
 _WEIGHTED = frozenset({"accept", "accept-language", "accept-encoding", "accept-charset"})
@@ -21,7 +21,7 @@ def selecting_values(vary: Fields, request: Fields) -> tuple[tuple[str, str | No
     names = tokens(vary.get("vary"))
     if ANYTHING in names:
         return None
-    return tuple((name, normalised(name, _presented(name, request))) for name in sorted(names))
+    return tuple((name, normalised(name, request.get(name))) for name in sorted(names))
 
 
 def normalised(name: str, value: str | None) -> str | None:
@@ -37,9 +37,7 @@ def selects(stored: Stored, request: Fields) -> bool:
     """Whether the request's own values are the ones that this response was selected by."""
     return all(
         normalised(name, presented) == value or _wished_language(name, presented, stored.fields)
-        for name, value, presented in (
-            (name, value, _presented(name, request)) for name, value in stored.selecting
-        )
+        for name, value, presented in ((name, value, request.get(name)) for name, value in stored.selecting)
     )
 
 
@@ -57,9 +55,18 @@ def matching(stored: Sequence[Stored], request: Request) -> list[Stored]:
     return sorted(selected, key=lambda one: not one.selecting)
 
 
-def _presented(name: str, request: Fields) -> str | None:
-    """The value that the origin gets to see: what Connection names goes no further (RFC 9110 §7.6.1)."""
-    return None if name in tokens(request.get("connection")) else request.get(name)
+def alike(one: Request, other: Request) -> bool:
+    """Whether an origin sees no difference between two requests for one target."""
+    return one.method == other.method and _seen(one) == _seen(other)
+
+
+def _seen(request: Request) -> list[tuple[str, str]]:
+    """Lines of one name in their order; that of the names says nothing (RFC 9110 §5.3)."""
+    return sorted([line for line in request.fields.lines if line[0] not in HOP_BY_HOP], key=_name)
+
+
+def _name(line: tuple[str, str]) -> str:
+    return line[0]
 
 
 def _dated(stored: Stored) -> float:

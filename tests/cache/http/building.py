@@ -150,7 +150,6 @@ MANNERS = st.builds(
     Manner,
     shared=st.booleans(),
     targeted=st.sampled_from([(), ("cdn-cache-control",)]),
-    stale_if_error_s=st.sampled_from([0.0, 60.0]),
     keep_set_cookie=st.booleans(),
 )
 DATES = st.sampled_from([date(offset) for offset in (-100_000, -3600, -60, 0, 60, 3600)])

@@ -185,12 +185,14 @@ class Client:
         self, path: str, *, method: str = "GET", content: list[bytes] | None = None, **values: str
     ) -> Got:
         """Make a request and read the answer. Raises what the proxy raises to have the connection broken off."""
-        lines = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in values.items()]
+        said = {"host": "cache.example", **values}
+        lines = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in said.items()]
         if content is not None:
             lines.append((b"transfer-encoding", b"chunked"))
         plain, _, query = path.partition("?")
         scope = {
             "type": "http",
+            "http_version": "1.1",
             "method": method,
             "path": unquote(plain),
             "raw_path": plain.encode(),

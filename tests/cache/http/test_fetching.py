@@ -78,6 +78,10 @@ async def test_a_redirect_is_an_answer(origin: Origin, fetcher: Fetcher) -> None
         b"garbage\r\n\r\n",
         b"HTTP/1.1 200 X\r\ncontent-length: 9\r\n\r\nhalf",
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        *(
+            b"HTTP/1.1 200 X\r\nx-said: a%bb\r\ncontent-length: 0\r\n\r\n" % bytes([c])
+            for c in (0, 1, 11, 31, 127)
+        ),
     ],
 )
 async def test_what_is_no_whole_answer_is_unanswered(raw: bytes, origin: Origin, fetcher: Fetcher) -> None:
@@ -89,6 +93,19 @@ async def test_what_is_no_whole_answer_is_unanswered(raw: bytes, origin: Origin,
     with pytest.raises(Unanswered) as failed:
         await fetched(fetcher, Request("GET", origin.url + "/"))
     assert not failed.value.timed_out
+    assert not failed.value.unreached, "it may have been the request that made it fail"
+
+
+@pytest.mark.parametrize("value", [b"a\tb", b"\xc3\xa9", b"\xff"])
+async def test_tabs_and_bytes_beyond_ascii_are_no_control_characters(
+    value: bytes, origin: Origin, fetcher: Fetcher
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 X\r\nx-said: %b\r\ncontent-length: 0\r\n\r\n" % value)
+
+    origin.scripts["/"] = script
+    _, told, _ = await fetched(fetcher, Request("GET", origin.url + "/"))
+    assert told.get("x-said") == value.decode("latin-1")
 
 
 @pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 X\r\ncontent-length: 9\r\n\r\nhalf"])
@@ -152,8 +169,9 @@ async def test_responses_without_a_body_leave_the_connection_to_the_next_request
 
 
 async def test_nobody_there_is_unanswered(fetcher: Fetcher) -> None:
-    with pytest.raises(Unanswered, match="ConnectError"):
+    with pytest.raises(Unanswered, match="ConnectError") as failed:
         await fetched(fetcher, Request("GET", f"http://{ports.LOOPBACK}:{ports.free_ports(1)[0]}/"))
+    assert failed.value.unreached
 
 
 async def test_no_proxy_of_the_environment_is_used(

@@ -134,6 +134,24 @@ def test_a_quote_that_nobody_closed_hides_no_directive(value: str) -> None:
     assert "no-store" in directives(value)
 
 
+@pytest.mark.parametrize("name", ["no-store", "private", "no-cache", "must-revalidate"])
+@pytest.mark.parametrize("rest", [" foo", "\tfoo", "; foo", " =x", "=a b"])
+def test_words_that_belong_to_no_directive_hide_none(name: str, rest: str) -> None:
+    assert name in directives(f"{name}{rest}, max-age=60")
+
+
+@pytest.mark.parametrize("name", ["public", "must-understand", "immutable"])
+def test_what_would_make_a_response_more_reusable_has_to_be_readable(name: str) -> None:
+    assert name in directives(f"{name}, max-age=60")
+    assert name not in directives(f"{name} foo, max-age=60")
+
+
+@pytest.mark.parametrize("name", ["max-age", "s-maxage", "stale-while-revalidate", "max-stale"])
+def test_seconds_that_cannot_be_read_are_none_at_all(name: str) -> None:
+    assert directives(f"{name} 60").seconds(name) == 0
+    assert directives(f"{name} 60").found[name] != (None,), "alone, max-stale would be without end"
+
+
 @given(GARBAGE, GARBAGE.map(lambda text: text.replace('"', "")))
 def test_no_store_between_other_lines_is_found_whatever_they_say(before: str, after: str) -> None:
     lines = Fields((("cache-control", before), ("cache-control", "no-store"), ("cache-control", after)))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cache.http import filling
-from cache.http.filling import Body, Broken, Budget, Fill
+from cache.http.filling import Body, Broken, Budget, Failed, Fill
 
 
 async def read(body: Body) -> list[bytes]:
@@ -138,5 +138,5 @@ async def test_others_ask_for_themselves_as_soon_as_keeping_is_given_up() -> Non
 
 async def test_an_error_is_of_use_to_others_at_once() -> None:
     fill: Fill[str] = Fill(Budget())
-    fill.decide("head", failed=True)
+    fill.decide("head", failed=Failed.ALIKE)
     assert await fill.useful_within(5)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from cache.http.fields import Fields
-from cache.http.hop import arrived, onward
+from cache.http.hop import arrived, onward, received
 from cache.http.messages import HOP_BY_HOP, Request, Response
 from tests.cache.building import NOW
 from tests.cache.http.building import HOSTILE_REQUESTS, HOSTILE_RESPONSES, date, request
@@ -44,8 +44,25 @@ def test_fields_that_connection_names_end_here_in_either_direction() -> None:
     given_ = Fields(
         (("connection", "close, X-Hop"), ("x-hop", "1"), ("x-far", "2"), ("connection", "X-2"), ("x-2", ""))
     )
-    assert dict(sent(Request("GET", "http://origin/", given_)).fields.lines).keys() == {"x-far", "via"}
+    asked = received(Request("GET", "http://origin/", given_))
+    assert dict(sent(asked).fields.lines).keys() == {"x-far", "via"}
     assert dict(arrived(Response(200, given_), NOW).fields.lines).keys() == {"x-far", "date"}
+
+
+@pytest.mark.parametrize(
+    "name", ["cache-control", "CDN-Cache-Control", "Vary", "set-cookie", "age", "expires", "content-encoding"]
+)
+def test_what_is_for_every_recipient_ends_at_no_hop_whatever_connection_says(name: str) -> None:
+    # §7.6.1: a sender must not name it
+    fields = Fields((("connection", f"close, {name}"), (name.lower(), "x")))
+    assert name.lower() in arrived(Response(200, fields), NOW).fields
+    assert name.lower() in received(Request("GET", "http://origin/", fields)).fields
+
+
+@pytest.mark.parametrize("name", ["content-length", "transfer-encoding"])
+def test_request_smuggling_connection_hides_no_content(name: str) -> None:
+    asked = Request("POST", "http://origin/", Fields((("connection", name), (name, "5"))))
+    assert received(asked).has_content
 
 
 def test_the_gateway_names_itself_after_those_before_it() -> None:

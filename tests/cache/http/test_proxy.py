@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from cache.http import proxy as driver
 from cache.http.age import Manner
-from cache.http.fetching import Fetcher
+from cache.http.fetching import Fetcher, Reply, Unanswered
 from cache.http.fields import rendered_date
 from cache.http.filling import Broken
+from cache.http.messages import Request
 from cache.http.proxy import CachingProxy
 from cache.http.reverse_proxy import ReverseProxy
 from cache.http.shelf import MemoryShelf
@@ -22,6 +24,7 @@ from tests.cache.http.origin import Client, Exchange, Got, Origin, running_origi
 from tests.waiting import eventually
 
 MINUTE = "max-age=60"
+LONG_AGO = rendered_date(NOW - 1_000_000)
 READERS = 40
 
 
@@ -243,6 +246,70 @@ async def test_an_origins_own_error_is_shared_too(ground: Ground) -> None:
     answer.set()
     assert {got.status for got in await asyncio.gather(*tasks)} <= {502, 503}
     assert ground.origin.times("/page") == 1
+
+
+async def test_error_poisoning_what_one_request_brings_on_itself_no_other_one_gets(ground: Ground) -> None:
+    answer = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.fields.get("x-evil") is None:
+            await exchange.answer(b"page", cache_control=MINUTE)
+            return
+        await answer.wait()
+        await exchange.answer(b"broken", status=503)
+
+    ground.origin.scripts["/page"] = script
+    attacker = asyncio.create_task(ground.ask(x_evil="1"))
+    await eventually(lambda: ground.origin.times("/page"), within_s=5)
+    others = [asyncio.create_task(ground.ask()) for _ in range(READERS)]
+    await asyncio.sleep(0)
+    answer.set()
+    assert {(got.status, got.body) for got in await asyncio.gather(*others)} == {(200, b"page")}
+    assert (await attacker).status == 503
+    assert ground.origin.times("/page") == 2, "and those who wait for nothing wait for each other"
+
+
+async def test_error_poisoning_a_request_that_breaks_its_connection_breaks_no_others(ground: Ground) -> None:
+    answer = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.fields.get("accept-language") == "ar":
+            await exchange.answer(b"page", vary="accept-language", cache_control=MINUTE)
+            return
+        await answer.wait()
+        exchange.close()
+
+    ground.origin.scripts["/page"] = script
+    attacker = asyncio.create_task(ground.ask(accept_language="x" * 9_000))
+    await eventually(lambda: ground.origin.times("/page"), within_s=5)
+    other = asyncio.create_task(ground.ask(accept_language="ar"))
+    await asyncio.sleep(0)
+    answer.set()
+    assert (await other).body == b"page"
+    assert (await attacker).status == 502
+
+
+async def test_an_origin_that_is_not_there_is_so_for_everybody(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    tried = asyncio.Event()
+
+    @asynccontextmanager
+    async def nobody(
+        _: Fetcher, request: Request, _content: AsyncIterator[bytes] | None
+    ) -> AsyncIterator[Reply]:
+        asked.append(request)
+        await tried.wait()
+        raise Unanswered("nobody is there", unreached=True)
+        yield
+
+    monkeypatch.setattr(Fetcher, "fetch", nobody)
+    tasks = [asyncio.create_task(ground.ask(user_agent=str(number))) for number in range(READERS)]
+    await eventually(lambda: asked, within_s=5)
+    tried.set()
+    assert {got.status for got in await asyncio.gather(*tasks)} == {502}
+    assert len(asked) == 1
 
 
 async def test_an_error_is_shared_not_multiplied(ground: Ground) -> None:
@@ -669,6 +736,57 @@ async def test_fields_of_one_hop_stay_there_and_the_origin_gets_its_own_name(gro
     assert (asked.get("x-kept"), got.fields.get("x-own")) == ("2", "2")
     assert not {"x-mine", "te"} & {name for name, _ in asked.lines}
     assert "x-hop" not in got.fields
+
+
+async def test_hop_by_hop_poisoning_a_field_that_the_origin_does_not_see_selects_nothing(
+    ground: Ground,
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        language = exchange.fields.get("accept-language") or "fr"
+        await exchange.answer(language.encode(), cache_control=MINUTE, vary="accept-language")
+
+    ground.origin.scripts["/page"] = script
+    assert (await ground.ask(accept_language="ar", connection="Accept-Language")).body == b"fr"
+    assert (await ground.ask(accept_language="ar")).body == b"ar"
+    assert (await ground.ask()).cache_status == "massar; hit; ttl=60"
+
+
+@pytest.mark.parametrize("value", ["no-store", "private"])
+async def test_what_an_origin_says_of_caching_counts_though_connection_names_it(
+    value: str, ground: Ground
+) -> None:
+    ground.origin.says(
+        "/page", b"page", cache_control=value, connection="Cache-Control", last_modified=LONG_AGO
+    )
+    await ground.ask()
+    assert (await ground.ask()).cache_status == "massar; fwd=uri-miss; fwd-status=200"
+
+
+async def test_one_readers_page_is_not_anothers_though_connection_names_vary(ground: Ground) -> None:
+    async def script(exchange: Exchange) -> None:
+        body = (exchange.fields.get("cookie") or "").encode()
+        await exchange.answer(body, cache_control=MINUTE, vary="Cookie", connection="Vary")
+
+    ground.origin.scripts["/page"] = script
+    assert [(await ground.ask(cookie=who)).body for who in ("one", "two")] == [b"one", b"two"]
+
+
+async def test_control_characters_in_a_field_are_no_answer_and_are_not_stored(ground: Ground) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(b"page", cache_control=MINUTE, x_said="a\x01b")
+
+    ground.origin.scripts["/page"] = script
+    assert (await ground.ask()).status == 502
+    ground.origin.says("/page", b"page", cache_control=MINUTE)
+    assert (await ground.ask()).status == 200
+
+
+async def test_content_that_is_cut_short_is_a_bad_request(ground: Ground) -> None:
+    ground.origin.says("/page", b"thanks")
+    client = Client(ground.proxy)
+    client.leave()
+    got = await client.ask("/page", method="POST", content_length="5")
+    assert got.status == 400
 
 
 async def test_a_request_that_may_go_no_further_is_answered_here(ground: Ground) -> None:

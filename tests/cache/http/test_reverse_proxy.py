@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cache.http.age import Manner
+from cache.http.client import Receive, Scope, Send
 from cache.http.fetching import Fetcher
 from cache.http.proxy import CachingProxy
 from cache.http.reverse_proxy import ReverseProxy
@@ -54,6 +55,43 @@ async def test_bytes_beyond_ascii_stay_the_bytes_they_are(origin: Origin, there:
     origin.says("/%D8%A7", b"page")
     assert (await Client(there).ask("/\u0627?\u0627")).status == 200
     assert origin.asked[0].path == "/%D8%A7?%D8%A7"
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "user@a", "a:b", "[::1", "a, b"])
+async def test_a_host_that_names_none_is_refused(host: str, origin: Origin, there: ReverseProxy) -> None:
+    # RFC 9112 §3.2
+    assert (await Client(there).ask("/page", host=host)).status == 400
+    assert origin.asked == []
+
+
+@pytest.mark.parametrize("host", ["a", "a.example:80", "127.0.0.1:1", "[::1]:80", "a_b", "xn--mgba"])
+async def test_any_name_of_a_host_will_do(host: str, origin: Origin, there: ReverseProxy) -> None:
+    origin.says("/page", b"page")
+    assert (await Client(there).ask("/page", host=host)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "answered"),
+    [("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200), ("1.0", 2, 400)],
+)
+async def test_one_request_has_one_host(
+    version: str, hosts: int, answered: int, origin: Origin, there: ReverseProxy
+) -> None:
+    # RFC 9112 §3.2
+    origin.says("/page", b"page")
+
+    async def asked_with(scope: Scope, receive: Receive, send: Send) -> None:
+        await there({**scope, "http_version": version, "headers": [(b"host", b"a")] * hosts}, receive, send)
+
+    assert (await Client(asked_with).ask("/page")).status == answered
+
+
+async def test_a_question_about_the_server_as_such_is_answered_by_it(
+    origin: Origin, there: ReverseProxy
+) -> None:
+    # RFC 9110 §9.3.7
+    assert (await Client(there).ask("*", method="OPTIONS")).status == 204
+    assert origin.asked == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from tests.cache.http.building import (
     RESPONSES,
     SHARED,
     TARGET,
-    date,
     request,
     response,
 )
@@ -193,11 +192,6 @@ def test_what_is_no_part_is_whole_whatever_its_fields_say() -> None:
 def test_fields_that_end_at_this_hop_are_not_stored(name: str) -> None:
     told = Response(200, Fields(((name, "x"), ("server", "s"))))
     assert stored_fields(told, SHARED).lines == (("server", "s"),)
-
-
-def test_fields_that_connection_names_are_not_stored() -> None:
-    told = response(connection="close, X-Hop", x_hop="1", server="s", date=date())
-    assert set(dict(stored_fields(told, SHARED).lines)) == {"server", "date"}
 
 
 def test_fields_that_nobody_knows_are_stored() -> None:

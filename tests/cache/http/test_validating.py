@@ -273,7 +273,7 @@ def test_without_a_date_of_its_own_the_old_one_stays() -> None:
 
 
 def test_fields_of_this_hop_do_not_get_into_the_stored_one() -> None:
-    told = response(304, connection="x-hop", x_hop="1", keep_alive="5")
+    told = response(304, connection="close", keep_alive="5")
     assert dict(updated(stored(), told).fields.lines) == {"date": date()}
 
 

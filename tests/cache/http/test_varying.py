@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cache.http.fields import Fields
 from cache.http.messages import Request
-from cache.http.varying import matching, newest_first, normalised, selecting_values, selects
+from cache.http.varying import alike, matching, newest_first, normalised, selecting_values, selects
 from tests.cache.building import NOW
 from tests.cache.http.building import GARBAGE, HOSTILE_REQUESTS, date, request, stored
 
@@ -55,12 +55,25 @@ def test_every_field_that_vary_names_has_to_match() -> None:
     assert not selects(one, request(foo="1").fields)
 
 
-def test_a_field_that_ends_at_this_hop_selects_as_if_it_were_missing() -> None:
-    # RFC 9110 §7.6.1: the origin never saw it
-    asked = request(accept_language="de", connection="close, Accept-Language")
-    one = stored(vary="Accept-Language", asked=asked)
-    assert selects(one, request().fields)
-    assert not selects(one, request(accept_language="de").fields)
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (request(b="2", a="1"), True),
+        (request(a="1", b="2", connection="close", te="trailers"), True),
+        (request("HEAD", a="1", b="2"), False),
+        (request(a="1", b="3"), False),
+        (request(a="1"), False),
+        (request(a="1", b="2", c=""), False),
+    ],
+    ids=str,
+)
+def test_requests_are_alike_that_no_origin_can_tell_apart(other: Request, same: bool) -> None:
+    assert alike(request(a="1", b="2"), other) is same
+
+
+def test_the_order_of_the_lines_of_a_field_tells_requests_apart() -> None:
+    one = Request("GET", "http://origin/", Fields((("a", "1"), ("a", "2"))))
+    assert not alike(one, Request("GET", "http://origin/", Fields((("a", "2"), ("a", "1")))))
 
 
 # Values that mean the same (RFC 9111 §4.1)
