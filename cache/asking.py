@@ -16,7 +16,7 @@ from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import CLOCK_SKEW_MAX_S, Epochs, Verdict, fresh_until, judge, may_survive
 from cache.generations import EVERYTHING
 from cache.memory import Held
-from cache.policy import Policy, is_failure, nobody_answers
+from cache.policy import SHARED_LIFE_MIN_S, Policy, is_failure, nobody_answers
 from cache.reading import Fetched, Reading, State, made_of
 from cache.softened import Softened
 
@@ -33,7 +33,7 @@ class FetchTimedOut(Exception):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One read: what is wanted and how to get it."""
+    """One read: what is wanted and how to get it. `shared`: about no single person."""
 
     key: CacheKey
     text: str
@@ -41,16 +41,34 @@ class Ask(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
     fetch: Fetch
     not_before: Position
+    shared: bool
+
+    @property
+    def kept_s(self) -> float:
+        """How long tier 2 keeps the entry from its fetch on, whatever may be shown of it by then."""
+        return max(self.policy.life_s, SHARED_LIFE_MIN_S) if self.shared else self.policy.life_s
 
 
 def ask(
-    key: CacheKey, policy: Policy, tags: Sequence[str], fetch: Fetch, not_before: Position = NOWHERE
+    key: CacheKey,
+    policy: Policy,
+    tags: Sequence[str],
+    fetch: Fetch,
+    *,
+    not_before: Position = NOWHERE,
+    shared: bool = False,
 ) -> Ask:
     """One read of `key`. Raises ValueError for more than TAGS_PER_ENTRY_MAX tags."""
     if len(tags) > TAGS_PER_ENTRY_MAX:
         raise ValueError(f"an entry has at most {TAGS_PER_ENTRY_MAX} tags")
     return Ask(
-        key=key, text=key.text, policy=policy, tags=(EVERYTHING, *tags), fetch=fetch, not_before=not_before
+        key=key,
+        text=key.text,
+        policy=policy,
+        tags=(EVERYTHING, *tags),
+        fetch=fetch,
+        not_before=not_before,
+        shared=shared,
     )
 
 
@@ -76,7 +94,7 @@ def held(ask: Ask, entry: Entry, *, looked_at: float, now: float, lot: float, so
         until_s=min(fresh_until_s, looked_at + policy.tier1_s),
         fresh_until_s=fresh_until_s,
         ahead_at=fresh_until_s - policy.ahead_s * (1 + lot) / 2 if policy.ahead_s else math.inf,
-        shared=policy.shared,
+        shared=ask.shared,
         decoded=policy.decoded,
     )
 

@@ -17,6 +17,8 @@ TIER1_RECHECK_MAX_S = 3.0
 ENTRY_LIFE_MAX_S = 7 * DAY_S
 # A generation outlives every entry that recorded it, so that no entry can wait until its purge is forgotten.
 GENERATION_LIFE_S = ENTRY_LIFE_MAX_S + DAY_S
+# Under pressure Valkey drops first what would end first: so long is kept what is shared, and nothing personal for as long.
+SHARED_LIFE_MIN_S = 3 * DAY_S
 
 # What these say is "nobody knows", so an older answer may stand in. Every other slug is an answer.
 FAILURE_SLUGS = frozenset({
@@ -36,8 +38,7 @@ class Policy(msgspec.Struct, frozen=True):
     may have been missed.
     `ahead_s`: at most so long before the end of freshness a reader's visit has the answer fetched anew behind him.
     `stale_while_revalidate_s`, `stale_if_error_s`: counted from the end of freshness. `survival_s`: from the fetch.
-    `shared`: the answer is about no single person. `decoded`: its readers keep it decoded beside its bytes. `stored` false:
-    nothing is kept.
+    `decoded`: its readers keep it decoded beside its bytes. `stored` false: nothing is kept.
     """
 
     name: str
@@ -47,7 +48,6 @@ class Policy(msgspec.Struct, frozen=True):
     stale_while_revalidate_s: float = 0.0
     stale_if_error_s: float = 0.0
     survival_s: float = 0.0
-    shared: bool = False
     decoded: bool = False
     stored: bool = True
 
@@ -78,7 +78,6 @@ D = Policy(
     stale_while_revalidate_s=HOUR_S,
     stale_if_error_s=DAY_S,
     survival_s=2 * DAY_S,
-    shared=True,
 )
 R = Policy(
     name="R",
@@ -86,7 +85,6 @@ R = Policy(
     stale_while_revalidate_s=DAY_S,
     stale_if_error_s=DAY_S,
     survival_s=ENTRY_LIFE_MAX_S,
-    shared=True,
 )
 # Sealed until its release instant: while nothing here knows that instant, nothing is kept.
 X = Policy(name="X", stored=False)

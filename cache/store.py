@@ -84,13 +84,14 @@ class Cache(Tiers):
         tags: Sequence[str],
         fetch: Fetch,
         not_before: Position = NOWHERE,
+        shared: bool = False,
     ) -> Reading:
         """The answer under `key`, fetched if need be; an entry from before the position `not_before` is passed over.
 
         `fetch` gets the entry it may revalidate (with `origin_etag`), or None. Raises what `fetch` raises when the
         class lets nothing older stand in; `Overloaded` and `FetchTimedOut` when a bound is reached.
         """
-        return await self.answer(asking.ask(key, policy, tags, fetch, not_before))
+        return await self.answer(asking.ask(key, policy, tags, fetch, not_before=not_before, shared=shared))
 
     async def answer(self, ask: Ask, look: Look | None = None) -> Reading:
         """As `read`; `look` is what `find` brought just now, where it brought no reading."""

@@ -177,7 +177,8 @@ class Tiers(Purging):
 
     def _offer(self, ask: Ask, entry: Entry, now: float, lease: Lease | None = None) -> None:
         if self._shared is not None:
-            life_s = entry.stored_at + ask.policy.life_s - now
+            age_s = now - entry.stored_at
+            life_s = ask.kept_s - age_s if age_s < ask.policy.life_s else 0.0
             self._shared.offer(ask.key, entry, life_s=life_s, lease=lease)
 
     def _shown_of_memory(self, ask: Ask) -> Reading | None:

@@ -133,7 +133,14 @@ class CachedReads:
         async def fetch(previous: Entry | None) -> Fetched:
             return await self._fetched(read, source, previous, not_before)
 
-        return asking.ask(_key(read, source), read.freshness, source.tags, fetch, not_before)
+        return asking.ask(
+            _key(read, source),
+            read.freshness,
+            source.tags,
+            fetch,
+            not_before=not_before,
+            shared=read.shared,
+        )
 
     async def answer(self, ask: Ask, found: Found = NOT_LOOKED) -> Answered:
         """What the cache says to a question; `found` is what `Cache.find` has said to it just now.

@@ -131,7 +131,7 @@ class Source(NamedTuple):
 class CachedRead(msgspec.Struct, frozen=True):
     """A read answered from (resource, view): `source` maps the resolved parameters to it.
 
-    `shared`: about no single person, so it goes on when sign-outs cannot be heard. `part`: only ever a part of what is
+    `shared`: about no single person, so it goes on when sign-outs cannot be heard, and the tiers keep it longest. `part`: only ever a part of what is
     put together, so that nobody is sent its content codings.
     """
 

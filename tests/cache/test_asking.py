@@ -10,7 +10,7 @@ from cache.asking import Ask, Known, at_once, instead
 from cache.cache_key import CacheKey
 from cache.entries import NOWHERE, Entry, Position
 from cache.freshness import Epochs
-from cache.policy import CLASSES, RELATIONS, Policy, S
+from cache.policy import CLASSES, ENTRY_LIFE_MAX_S, RELATIONS, Policy, S
 from cache.reading import Fetched, State
 from cache.softened import Softened
 from tests.cache.building import KEY, NOW, TAG, Away, NotFound, Switching, entry
@@ -24,8 +24,27 @@ async def never(_: Entry | None) -> Fetched:
     raise AssertionError("a judgement asks nobody")
 
 
-def ask(policy: Policy = S, *, not_before: Position = NOWHERE, key: CacheKey = KEY) -> Ask:
-    return Ask(key=key, text=key.text, policy=policy, tags=(TAG,), fetch=never, not_before=not_before)
+def ask(
+    policy: Policy = S, *, not_before: Position = NOWHERE, key: CacheKey = KEY, shared: bool = False
+) -> Ask:
+    return Ask(
+        key=key,
+        text=key.text,
+        policy=policy,
+        tags=(TAG,),
+        fetch=never,
+        not_before=not_before,
+        shared=shared,
+    )
+
+
+@pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)
+def test_tier_2_keeps_what_may_be_shown_and_what_is_shared_longer_than_anything_personal(
+    each: Policy,
+) -> None:
+    own, shared = ask(each), ask(each, shared=True)
+    assert own.kept_s == each.life_s <= shared.kept_s <= ENTRY_LIFE_MAX_S
+    assert all(shared.kept_s > one.life_s for one in EVERY if one.name != "R"), "nobody declares a personal R"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from cache.bounded_valkey import FAILURES_MAX, OPERATION_MAX_S, BoundedValkey, CacheUnavailable, Script
 from cache.cache_key import CacheKey, sealed_name
 from cache.entries import Entry, Position
-from cache.policy import D, M
+from cache.policy import SHARED_LIFE_MIN_S, D
 from cache.valkey import OWED_MAX, RECENT_S, Found, Put, ValkeyTier, order
 from tests.cache.building import KEY, KEYS, TAG, entry
 from tests.cache.conftest import MortalValkey, TierAt
@@ -260,11 +260,11 @@ async def test_under_pressure_what_is_shared_outlives_what_is_personal(
         return key
 
     async with Redis.from_url(mortal_valkey.url) as raw:
-        shared = [await offered("classes", number, D.life_s) for number in range(100)]
+        shared = [await offered("classes", number, SHARED_LIFE_MIN_S) for number in range(100)]
         used = (await raw.info("memory"))["used_memory"]
         await raw.config_set("maxmemory-policy", "volatile-ttl")
         await raw.config_set("maxmemory", str(used + 1024 * 1024))
-        personal = [await offered("pupils", number, M.life_s) for number in range(2_000)]
+        personal = [await offered("pupils", number, D.life_s) for number in range(2_000)]
         assert (await raw.info("stats"))["evicted_keys"] > 500
     assert (await tier.get(personal[-1], TAGS)).generations == (0, 0), "generations stay"
     gone = [key for key in shared if (await tier.get(key, TAGS)).sealed is None]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import pkgutil
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
+import routes
+from cache.memory import Held, MemoryTier
+from cache.policy import SHARED_LIFE_MIN_S
 from datacenters.record import Phase
+from gateway import reading
 from gateway.standing import PURGES_SILENT_MAX_S
+from routes.endpoint import CachedRead, Endpoint
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.origin import Canned, refusal
 from tests.gateway.people import CLASSMATE, OTHER_PARENT, PARENT, PUPIL, TEACHER
@@ -466,3 +473,36 @@ async def test_response_poisoning_what_a_datacenter_adds_for_one_reader_reaches_
         assert answer.status_code == 200
         assert not {"set-cookie", "location"} & answer.headers.keys()
         assert answer.headers["vary"] == "Accept-Encoding, Authorization"
+
+
+def test_under_pressure_every_shared_answer_is_kept_for_longer_than_any_personal_one() -> None:
+    modules = [importlib.import_module(one.name) for one in pkgutil.iter_modules(routes.__path__, "routes.")]
+    values = [value for module in (*modules, reading) for value in vars(module).values()]
+    declared = {id(read): read for value in values if (read := _cached_read(value)) is not None}.values()
+    shared = [read for read in declared if read.shared]
+    personal = [read.freshness.life_s for read in declared if not read.shared]
+    assert len(shared) >= 4
+    assert len(personal) >= 6
+    assert all(max(read.freshness.life_s, SHARED_LIFE_MIN_S) > max(personal) for read in shared)
+
+
+def _cached_read(value: object) -> CachedRead | None:
+    return value.read if isinstance(value, Endpoint) else value if isinstance(value, CachedRead) else None
+
+
+async def test_the_tiers_keep_the_calendar_as_what_many_share_and_grades_as_one_persons(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, bool] = {}
+    put = MemoryTier.put
+
+    def noting(tier: MemoryTier, key: str, held: Held, *, replace: bool = False) -> bool:
+        kept[key] = held.shared
+        return put(tier, key, held, replace=replace)
+
+    monkeypatch.setattr(MemoryTier, "put", noting)
+    for target in (TIMETABLE, GRADES):
+        await world.get(target, PUPIL)
+    shared = {key for key, is_shared in kept.items() if is_shared}
+    assert sorted(key.split(":")[2].split("/")[0] for key in shared) == ["calendar", "classes"]
+    assert any("grades" in key for key in kept.keys() - shared)
