@@ -1,7 +1,8 @@
 """What a reader waits when Valkey has a bad day: killed, hung, full, slow, with another password, or talking garbage.
 
-One process reads entries of tier 2 at a fixed rate through the cache, each under a key of its own turn; the datacenter
-behind it answers at once, so what is waited for is Valkey. A wait counts from when its read was due.
+One process serves requests at a fixed rate through the cache. Each is what a first read is: what is known of the caller, then
+what is asked for, nearly always from tier 2; the datacenter behind it answers at once, so what is waited for is Valkey. A
+wait counts from when its request was due.
 
 Invariant: every read's bytes are compared with what the datacenter holds; what is printed is what was measured.
 """
@@ -29,7 +30,8 @@ from cache.cache_key import CacheKey
 from cache.entries import Entry
 from cache.generations import Generations
 from cache.memory import MemoryTier
-from cache.policy import M
+from cache.policy import RELATIONS, M, Policy
+from cache.promptness import begin_request
 from cache.reading import Event, Fetched
 from cache.sealing import Sealer, SealingKeys
 from cache.store import Cache
@@ -43,7 +45,8 @@ HEALTHY_S = 3.0
 FAULT_S = 5.0
 # So few entries fit into tier 1 that nearly every read asks tier 2.
 TIER1_BYTES = 1_048_576
-SLOW_S = 0.08
+# From within what counts as prompt to just below what counts as silent.
+SLOW_S = (0.02, 0.045, 0.08)
 BACK_WITHIN_S = 30.0
 PASSWORD = "bench"
 _GARBAGE = b"$-7\r\nnot a reply\r\n"
@@ -140,15 +143,18 @@ class Ground:
             yield client
 
     async def read(self, number: int) -> bool:
-        """One read; whether its bytes were right."""
+        """One request; whether its bytes were right."""
+        begin_request()
         page = number % PAGES
-        body = b"%08d" % page + bytes(BODY_BYTES)
+        caller = await self._read(f"people/{page}", b"%08d" % page, RELATIONS)
+        return await self._read(f"pages/{page}", b"%08d" % page + bytes(BODY_BYTES), M) and caller
 
+    async def _read(self, resource: str, body: bytes, policy: Policy) -> bool:
         async def fetch(_previous: Entry | None) -> Fetched:
             return Fetched(body=body, epoch=1, position=(1, 1))
 
-        key = CacheKey(resource=f"pages/{page}", view="bench")
-        found = await self.cache.read(key, policy=M, tags=(f"page:{page}",), fetch=fetch)
+        key = CacheKey(resource=resource, view="bench")
+        found = await self.cache.read(key, policy=policy, tags=(resource,), fetch=fetch)
         return found.entry.body == body
 
 
@@ -185,21 +191,19 @@ async def full(ground: Ground) -> AsyncIterator[None]:
         await admin.config_set("maxmemory-policy", "volatile-ttl")
 
 
-@asynccontextmanager
-async def slow(ground: Ground) -> AsyncIterator[None]:
-    """Every reply comes late, and none too late."""
-    ground.wire.late_s = SLOW_S
-    yield
-    ground.wire.late_s = 0.0
+def slow(late_s: float, *, empty: bool = False) -> Fault:
+    """Every reply comes late, and none too late; `empty`: nothing is there, so every read fills."""
 
-
-@asynccontextmanager
-async def slow_and_empty(ground: Ground) -> AsyncIterator[None]:
-    """As slow, and nothing is there: every read fills."""
-    async with ground.admin() as admin:
-        await admin.flushall()
-    async with slow(ground):
+    @asynccontextmanager
+    async def fault(ground: Ground) -> AsyncIterator[None]:
+        if empty:
+            async with ground.admin() as admin:
+                await admin.flushall()
+        ground.wire.late_s = late_s
         yield
+        ground.wire.late_s = 0.0
+
+    return fault
 
 
 @asynccontextmanager
@@ -224,8 +228,11 @@ FAULTS: dict[str, Fault] = {
     "killed": killed,
     "hung": hung,
     "full": full,
-    f"slow ({SLOW_S * 1000:.0f} ms)": slow,
-    "slow and empty": slow_and_empty,
+    **{
+        f"slow{' and empty' if empty else ''} ({late_s * 1000:.0f} ms)": slow(late_s, empty=empty)
+        for late_s in SLOW_S
+        for empty in (False, True)
+    },
     "wrong password": locked,
     "garbage": garbage,
 }
@@ -333,11 +340,11 @@ def table(result: Result) -> str:
     """The run as text."""
     head = ("reads", "wrong", "failed", "p99 before", "p99", "longest", "back after s")
     return "\n".join([
-        f"reads of tier 2 at {RATE_PER_S}/s while Valkey has a bad day of {FAULT_S:.0f} s; waits in ms",
+        f"requests of two reads each at {RATE_PER_S}/s while Valkey has a bad day of {FAULT_S:.0f} s; waits in ms",
         f"  {result.where.processor}, {result.where.cores} cores, load average {result.where.load_average} before",
-        f"  {'':<18}" + "".join(f"{name:>13}" for name in head),
+        f"  {'':<26}" + "".join(f"{name:>13}" for name in head),
         *(
-            f"  {day.fault:<18}{day.reads:>13}{day.wrong:>13}{day.failed:>13}{day.healthy_p99_ms:>13.1f}"
+            f"  {day.fault:<26}{day.reads:>13}{day.wrong:>13}{day.failed:>13}{day.healthy_p99_ms:>13.1f}"
             f"{day.p99_ms:>13.1f}{day.longest_ms:>13.1f}{day.back_s:>13.2f}"
             for day in result.days
         ),

@@ -63,7 +63,7 @@ def build() -> ReverseProxy:
     """The proxy of one serving process."""
     asked = _parser().parse_args(json.loads(os.environ[WORDS_VARIABLE]))
     manner = Manner(
-        targeted=tuple(name.lower() for name in asked.targeted), keep_set_cookie=not asked.store_no_cookies
+        targeted=tuple(name.lower() for name in asked.targeted), keep_set_cookie=asked.store_cookies
     )
     return ReverseProxy(asked.origin, CachingProxy(_shelf(asked, manner), manner=manner, fetcher=Fetcher()))
 
@@ -92,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         "--targeted", metavar="FIELD", action="append", default=[], help="RFC 9213 field to obey"
     )
     parser.add_argument(
-        "--store-no-cookies", action="store_true", help="store no response that sets a cookie"
+        "--store-cookies",
+        action="store_true",
+        help="store responses that set a cookie too, and give it to everybody (RFC 9111 §7.3 allows it)",
     )
     return parser
 

@@ -140,7 +140,9 @@ class Lease:
             await self._end(b"")
             return
         away = getattr(error, "datacenters_away", False) is True
-        told = Outcome(self._taken.heard, slug, getattr(error, "retry_after_s", None), away)
+        wait_s = getattr(error, "retry_after_s", None)
+        bounded = None if wait_s is None else min(max(0.0, wait_s), RETRY_AFTER_MAX_S)
+        told = Outcome(self._taken.heard, slug, bounded, away)
         await self._end(_OUTCOME + _encode(told))
 
     async def _end(self, left: bytes) -> None:

@@ -1,8 +1,12 @@
-"""Whether something took long to come, or only this process took long to see it."""
+"""Whether something took long to come, or only this process took long to see it; and what a request still waits for.
+
+Invariant: one request waits for a slow tier 2 once, however many reads it is made of.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 # A timer that comes later than this was held up by other work in the loop, as everything else was meanwhile.
 PUNCTUAL_S = 0.01
@@ -26,3 +30,33 @@ class Waited:
 
     def _passed(self) -> None:
         self._long = self._loop.time() - self._due <= PUNCTUAL_S
+
+
+class _Patience:
+    """What is left of it, for one request and whatever is done on its behalf."""
+
+    __slots__ = ("spent",)
+
+    def __init__(self) -> None:
+        self.spent = False
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
+def begin_request() -> None:
+    """From here on this task works for one request, with patience of its own."""
+    _patience.set(_Patience())
+
+
+def spend_patience() -> None:
+    """Tier 2 has kept this request waiting; outside a request nothing is noted."""
+    patience = _patience.get()
+    if patience is not None:
+        patience.spent = True
+
+
+def patience_is_spent() -> bool:
+    """Whether this request asks tier 2 for nothing more."""
+    patience = _patience.get()
+    return patience is not None and patience.spent

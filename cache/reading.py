@@ -41,6 +41,7 @@ class Event(StrEnum):
     COLLAPSED = "collapsed"
     SEAL_BROKEN = "seal_broken"
     UNAVAILABLE = "unavailable"
+    LOOK_SKIPPED = "look_skipped"
     REFUSED_OLDER = "refused_older"
     PURGED_IN_FLIGHT = "purged_in_flight"
     ERRAND_SKIPPED = "errand_skipped"

@@ -27,7 +27,7 @@ from cache.generations import Generations
 from cache.leases import Heard, Lease
 from cache.memory import Held, MemoryTier
 from cache.policy import Policy
-from cache.promptness import Waited
+from cache.promptness import Waited, spend_patience
 from cache.reading import Event, Fetched, Reading, State, reading_of
 from cache.sealing import Sealer
 from cache.shared import SharedTier, shared_tier
@@ -38,8 +38,9 @@ FETCH_MAX_S = 4.5
 WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
 WAITERS_MAX = 4096
-# How long tier 2 may take to be worth asking again within one read.
-PROMPT_MAX_S = 0.05
+# How long tier 2 may take to be worth asking again within one request. A first read asks six times: what is known of the
+# caller and what is asked for, each looked for, its turn taken, and looked for again.
+PROMPT_MAX_S = 0.02
 # Fetches ahead at once; nobody waits for them.
 AHEAD_MAX = 16
 
@@ -124,6 +125,7 @@ class Cache(Tiers):
             others = await asyncio.shield(looking)
             if others is None:
                 return self._shown_of_memory(ask), None
+            _note_promptness(others[1])
             if others[0] is not None:
                 self._event(Event.COLLAPSED)
             return others
@@ -161,7 +163,10 @@ class Cache(Tiers):
         known = await self._look(ask)
         found = self._shown(ask, known, looked_at, fresh_only=behind, after=after)
         # Who is slow to say what he has is not asked for a turn and for what he has by then as well.
-        return found, Look(known=known, at=looked_at, prompt=not waited.long() and known.answered)
+        look = Look(known=known, at=looked_at, prompt=not waited.long() and known.answered)
+        if self._shared is not None:
+            _note_promptness(look)
+        return found, look
 
     async def _resolve(
         self, ask: Ask, look: Look | None, *, behind: bool = False, after: float = -math.inf
@@ -268,3 +273,9 @@ class Cache(Tiers):
             return None
         self._event(Event(state.value))
         return reading_of(known.best, state, known.tier, now)
+
+
+def _note_promptness(look: Look | None) -> None:
+    """One who was kept waiting, or got no answer, asks tier 2 no more in this request."""
+    if look is not None and not look.prompt:
+        spend_patience()

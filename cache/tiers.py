@@ -18,6 +18,7 @@ from cache.generations import Generations
 from cache.leases import Lease
 from cache.memory import USES_MAX, Held, MemoryTier
 from cache.policy import Policy
+from cache.promptness import patience_is_spent
 from cache.purging import Purging
 from cache.reading import Event, Reading, State, reading_of
 from cache.shared import Looked, SharedTier
@@ -129,6 +130,9 @@ class Tiers(Purging):
 
     async def _look_shared(self, ask: Ask) -> Looked:
         if self._shared is None:
+            return Looked()
+        if patience_is_spent():
+            self._event(Event.LOOK_SKIPPED)
             return Looked()
         looked = await self._shared.look(ask.key, ask.tags)
         if looked.answered:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from cache.promptness import begin_request
 from gateway import trail
 from gateway.answering import Answering
 from gateway.decisions import ALLOWED_KEY, Allowed
@@ -91,18 +92,21 @@ class Edge:
         elif scope["method"] in ("GET", "HEAD") and (found := self._hot_routes.match(scope["path"])):
             endpoint, read, path = found
             warm = self._warm_reads.answer(endpoint, read, path, scope)
-            if isinstance(warm, Wanted):
+            if warm is None or isinstance(warm, Wanted):
+                begin_request()
                 warm = await self._found(warm, scope)
             if warm is not None:
                 await send(warm[0])
                 await send(warm[1])
                 return
             inner = partial(self._cold_reads, endpoint, read, path)
+        else:
+            begin_request()
         await self._through(scope, receive, send, inner, started)
 
-    async def _found(self, wanted: Wanted, scope: Scope) -> Messages | None:
+    async def _found(self, wanted: Wanted | None, scope: Scope) -> Messages | None:
         """A hit in tier 2; else the cold read goes on from what was found out."""
-        if self._in_flight >= self._settings.in_flight_max:
+        if wanted is None or self._in_flight >= self._settings.in_flight_max:
             return None
         self._in_flight += 1
         try:

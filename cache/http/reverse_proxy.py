@@ -20,6 +20,16 @@ from cache.http.proxy import CachingProxy, send_empty
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _DOT_SEGMENT = re.compile(r"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:/|%2f|%5c|;|%3b|$)", re.IGNORECASE)
 
+# By these a client could tell an origin another host, path or method than its answer is stored under.
+_TELLING_ANOTHER = frozenset(
+    f"x-{name}"
+    for name in (
+        *("forwarded-host", "forwarded-port", "forwarded-prefix", "forwarded-proto", "forwarded-scheme"),
+        *("forwarded-server", "host", "http-method", "http-method-override", "method-override"),
+        *("original-host", "original-url", "rewrite-url"),
+    )
+) | {"forwarded"}
+
 
 def relative_reference(raw_path: bytes, query: bytes) -> str | None:
     """Path and query in ASCII, bytes beyond it percent-encoded; None for a path that could be read as another one."""
@@ -74,7 +84,8 @@ class ReverseProxy:
             await send_empty(400, "", Client(receive, send, sends_content=False))
             return
         lines = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-        await self._proxy.respond(Request(scope["method"], self._origin + path, fields(lines)), receive, send)
+        asked = Request(scope["method"], self._origin + path, fields(lines).without(_TELLING_ANOTHER))
+        await self._proxy.respond(asked, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

@@ -17,7 +17,7 @@ from cache.asking import FetchTimedOut
 from cache.bounded_valkey import BoundedValkey, CacheUnavailable
 from cache.cache_key import sealed_name
 from cache.coalescing import Overloaded
-from cache.leases import LEASE_S, Heard, Lease, Leases, TurnFailed
+from cache.leases import LEASE_S, RETRY_AFTER_MAX_S, Heard, Lease, Leases, TurnFailed
 from cache.policy import M
 from cache.reading import Reading, State
 from cache.valkey import Found, Put, ValkeyTier
@@ -56,6 +56,14 @@ async def workers(valkey_server: ValkeyServer, raw: Redis) -> AsyncIterator[tupl
     yield one, other
     for worker in (one, other):
         await worker.world.cache.aclose()
+
+
+class Later(Away):
+    """An error that says when to come again."""
+
+    def __init__(self, retry_after_s: float | None) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s
 
 
 @pytest.fixture
@@ -210,6 +218,20 @@ async def test_a_turn_that_comes_too_late_is_given_back(workers: tuple[Worker, W
     with pytest.raises(TimeoutError):
         await workers[0].leases.turn(KEY, HEARD, within_s=0.0)
     assert not await raw.keys()
+
+
+@pytest.mark.parametrize(("said", "told"), [(-5.0, 0.0), (7.5, 7.5), (1e9, RETRY_AFTER_MAX_S), (None, None)])
+async def test_an_error_is_shared_however_long_it_says_to_wait(
+    workers: tuple[Worker, Worker], slow: Datacenter, said: float | None, told: float | None
+) -> None:
+    slow.error = Later(said)
+    first, second = await begun(workers, slow)
+    opened(slow)
+    with pytest.raises(Later):
+        await first
+    with pytest.raises(TurnFailed) as failed:
+        await second
+    assert (failed.value.retry_after_s, slow.asked) == (told, 1)
 
 
 async def test_a_turn_that_ended_is_renewed_no_more(workers: tuple[Worker, Worker]) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from cache import asking, store
+from cache import asking, promptness, store
 from cache import shared as shared_module
 from cache.asking import Ask
 from cache.bounded_valkey import OPERATION_MAX_S
@@ -32,6 +32,7 @@ from tests.waiting import eventually
 
 TAGS = ("*", TAG)
 LOOKED_WITHIN_S = 10.0
+TEACHERS = CacheKey(KEY.resource, "teacher")
 OTHER = CacheKey(resource("v1", "pupils", "zzzzzzzzzzzzzzzz", "grades"), "family")
 
 
@@ -102,6 +103,12 @@ async def of_another_key(raw: Redis, name: bytes) -> bytes:
     return await value_of(raw, OTHER.sealed_name(KEYS.name_secret))
 
 
+async def of_another_view(raw: Redis, name: bytes) -> bytes:
+    """What teachers see of it."""
+    assert name
+    return await value_of(raw, TEACHERS.sealed_name(KEYS.name_secret))
+
+
 async def garbage(raw: Redis, name: bytes) -> bytes:
     assert raw is not None
     return b"garbage" + name * 9
@@ -112,12 +119,15 @@ async def short(raw: Redis, name: bytes) -> bytes:
     return name[:3]
 
 
-@pytest.mark.parametrize("tampering", [flipped, cut, reordered, of_another_key, garbage, short])
+@pytest.mark.parametrize(
+    "tampering", [flipped, cut, reordered, of_another_key, of_another_view, garbage, short]
+)
 async def test_what_was_tampered_with_is_a_counted_miss_and_is_removed(
     shared: Shared, raw: Redis, tampering: object
 ) -> None:
     await shared.store(KEY, entry(b"mine"))
     await shared.store(OTHER, entry(b"somebody else's"))
+    await shared.store(TEACHERS, entry(b"with the teacher's remarks"))
     name = KEY.sealed_name(KEYS.name_secret)
     assert callable(tampering)
     await raw.set(name, await tampering(raw, name))
@@ -470,6 +480,43 @@ async def test_a_valkey_that_is_slow_to_say_what_it_holds_is_not_asked_for_a_tur
     asked = await raw.info("commandstats")
     assert ("cmdstat_get" in asked) == (not slow), "a turn is got and set"
     assert origin.asked == 1
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_request_that_a_slow_valkey_kept_waiting_does_not_wait_for_it_again(
+    tier_at: TierAt, valkey_server: ValkeyServer, raw: Redis, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    monkeypatch.setattr(promptness.Waited, "long", lambda _: slow)
+    assert await raw.ping()
+    filled, world = (World(valkey=tier_at(valkey_server.url)) for _ in range(2))
+    origin = Datacenter()
+    for number in range(3):
+        await read(filled, origin, key_of(number))
+    await filled.cache.aclose()
+
+    async def request(*numbers: int) -> list[State]:
+        promptness.begin_request()
+        return [await read(world, origin, key_of(number)) for number in numbers]
+
+    first = await asyncio.create_task(request(0, 1))
+    assert first == [State.HIT, State.MISS if slow else State.HIT]
+    assert world.events[Event.LOOK_SKIPPED] == slow
+    assert await asyncio.create_task(request(2)) == [State.HIT], "the next request asks again"
+
+
+async def test_those_who_wait_for_anothers_look_were_kept_waiting_too(
+    tier: ValkeyTier, raw: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promptness.Waited, "long", lambda _: True)
+    assert await raw.ping()
+    world, origin = World(valkey=tier), Datacenter()
+
+    async def request() -> bool:
+        promptness.begin_request()
+        await read(world, origin, key_of(0))
+        return promptness.patience_is_spent()
+
+    assert await asyncio.gather(*[asyncio.create_task(request()) for _ in range(3)]) == [True] * 3
 
 
 @pytest.mark.parametrize("heard", [False, True])

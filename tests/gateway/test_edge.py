@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from auth.principal import Role
+from cache.promptness import begin_request
+from gateway import edge
 from gateway.scope import Message
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.people import CLASSMATE, PARENT, PUPIL, STRANGER, TEACHER
@@ -125,6 +127,22 @@ async def test_a_warm_hit_that_shows_the_callers_write_costs_little_more(shared:
     assert start["status"] == 200
     print(f"\na warm hit with a position: {len(frames)} Python calls")
     assert 0 < len(frames) <= WARM_CALLS_MAX, "\n".join(frames)
+
+
+async def test_every_request_but_a_warm_hit_has_patience_of_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    target = GRADES
+
+    def begin() -> None:
+        begun.append(target)
+        begin_request()
+
+    monkeypatch.setattr(edge, "begin_request", begin)
+    for target in (GRADES, "/v1/me", "/livez", GRADES):
+        await world.get(target, PUPIL)
+    assert begun == [GRADES, "/v1/me", "/livez"]
 
 
 async def test_a_warm_answer_is_the_cold_one_again(world: World) -> None:

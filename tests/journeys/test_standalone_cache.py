@@ -83,6 +83,18 @@ async def test_two_processes_with_one_valkey_answer_and_forget_as_one(
         assert (await other.get("/shared")).content == b"new"
 
 
+async def test_one_clients_cookie_is_given_to_no_other_one_unless_that_is_asked_for(
+    origin: Origin, logs: Path
+) -> None:
+    origin.says("/page", b"page", cache_control="max-age=60", set_cookie="session=of-somebody")
+    for options, times in ((), 2), (("--store-cookies",), 1):
+        origin.asked.clear()
+        async with standalone(origin, logs, *options) as (client, _):
+            for _ in range(2):
+                assert (await client.get("/page")).content == b"page"
+        assert origin.times("/page") == times
+
+
 async def test_a_body_cut_short_at_the_origin_is_cut_short_for_the_client(origin: Origin, logs: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 200 X\r\ncontent-length: 100000\r\n\r\n" + b"x" * 70_000)

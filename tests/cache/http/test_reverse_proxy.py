@@ -12,7 +12,7 @@ from cache.http.fetching import Fetcher
 from cache.http.proxy import CachingProxy
 from cache.http.reverse_proxy import ReverseProxy
 from cache.http.shelf import MemoryShelf
-from tests.cache.http.origin import Client, Origin, running_origin
+from tests.cache.http.origin import Client, Exchange, Origin, running_origin
 
 
 @pytest.fixture
@@ -84,6 +84,26 @@ async def test_one_request_has_one_host(
         await there({**scope, "http_version": version, "headers": [(b"host", b"a")] * hosts}, receive, send)
 
     assert (await Client(asked_with).ask("/page")).status == answered
+
+
+@pytest.mark.parametrize(
+    "name", ["x-forwarded-host", "forwarded", "x-original-url", "x-rewrite-url", "x-http-method-override"]
+)
+async def test_cache_poisoning_by_a_field_that_no_key_holds_the_origin_does_not_hear_it(
+    name: str, origin: Origin, there: ReverseProxy
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer((exchange.fields.get(name) or "clean").encode(), cache_control="max-age=60")
+
+    origin.scripts["/page"] = script
+
+    async def attacker(scope: Scope, receive: Receive, send: Send) -> None:
+        await there(
+            {**scope, "headers": [*scope["headers"], (name.encode(), b"evil.example")]}, receive, send
+        )
+
+    assert (await Client(attacker).ask("/page")).body == b"clean"
+    assert (await Client(there).ask("/page")).body == b"clean"
 
 
 async def test_a_question_about_the_server_as_such_is_answered_by_it(

@@ -137,6 +137,7 @@ async def _run(scratch: Path, options: Sequence[str]) -> dict[str, Score]:
             "cache",
             *("--origin", f"http://{ports.LOOPBACK}:{origin_port}"),
             *("--listen", f"{ports.LOOPBACK}:{proxy_port}"),
+            "--store-cookies",  # a test asks for it
             *options,
         ],
         name="proxy",
