@@ -6,30 +6,32 @@ Invariant: one request waits for a slow tier 2 once, however many reads it is ma
 from __future__ import annotations
 
 import asyncio
+import math
 from contextvars import ContextVar
 
-# A timer that comes later than this was held up by other work in the loop, as everything else was meanwhile.
-PUNCTUAL_S = 0.01
+# Time is counted in steps that this process was free to take: while it does other work, and what came lies unread, it takes none.
+STEP_S = 0.005
 
 
 class Waited:
     """Begun when something is asked for, ended when it is there."""
 
-    __slots__ = ("_due", "_long", "_loop", "_timer")
+    __slots__ = ("_left", "_loop", "_timer")
 
     def __init__(self, long_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due = self._loop.time() + long_s
-        self._long = False
-        self._timer = self._loop.call_at(self._due, self._passed)
+        self._left = math.ceil(long_s / STEP_S)
+        self._timer = self._loop.call_later(STEP_S, self._step)
 
     def long(self) -> bool:
-        """End; True when more than `long_s` passed and this process was free to see it come."""
+        """End; True when it took `long_s` or more, less what this process was busy with something else."""
         self._timer.cancel()
-        return self._long
+        return self._left <= 0
 
-    def _passed(self) -> None:
-        self._long = self._loop.time() - self._due <= PUNCTUAL_S
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left > 0:
+            self._timer = self._loop.call_later(STEP_S, self._step)
 
 
 class _Patience:
