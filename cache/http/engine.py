@@ -192,7 +192,7 @@ def _reusable(one: Stored, asked: Directives, now: float, manner: Manner) -> boo
     left = age.freshness_left(one, now, manner)
     if (most := asked.seconds("max-age")) is not None and lived > most:
         return False
-    if (least := asked.seconds("min-fresh")) is not None and left < least:
+    if "min-fresh" in asked and left < asked.wished_seconds("min-fresh"):
         return False
     if left > 0:
         return True

@@ -7,6 +7,7 @@ response less reusable. Sources: RFC 9110 §5, §8.8; RFC 9111 §1.2, §5; RFC 9
 from __future__ import annotations
 
 import calendar
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -131,6 +132,12 @@ class Directives(msgspec.Struct, frozen=True):
         if any(other != first for other in others):
             return 0
         return delta_seconds(first) or 0
+
+    def wished_seconds(self, name: str) -> float:
+        """The delta-seconds that a request wishes at least; without end when it is no number or says two things."""
+        first, *others = self.found[name]
+        told = delta_seconds(first)
+        return math.inf if told is None or any(other != first for other in others) else told
 
     def names(self, name: str) -> frozenset[str] | None:
         """The field names that a qualified directive lists; None when it stands without any (RFC 9111 §5.2.2.4)."""

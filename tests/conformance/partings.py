@@ -186,8 +186,11 @@ def _too_old(one: Shown) -> Shown:
 
 
 def _too_near_its_end(one: Shown) -> Shown:
-    least = seconds(one.asked, "min-fresh")
-    return one.asking("no-cache") if least is not None and one.left_s < least else one
+    if "min-fresh" not in one.asked:
+        return one
+    wished = set(one.asked["min-fresh"])
+    unreadable = len(wished) != 1 or wished == {""}
+    return one.asking("no-cache") if unreadable or one.left_s < int(wished.pop()) else one
 
 
 def _within(one: Shown, window_s: int) -> Shown:

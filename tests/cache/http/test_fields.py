@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +146,14 @@ def test_words_that_belong_to_no_directive_hide_none(name: str, rest: str) -> No
 def test_what_would_make_a_response_more_reusable_has_to_be_readable(name: str) -> None:
     assert name in directives(f"{name}, max-age=60")
     assert name not in directives(f"{name} foo, max-age=60")
+
+
+@pytest.mark.parametrize(
+    ("value", "wished"),
+    [("60", 60), ("060", 60), ("abc", math.inf), ('"', math.inf), ("60, min-fresh=70", math.inf)],
+)
+def test_a_wish_that_cannot_be_read_is_never_met(value: str, wished: float) -> None:
+    assert directives(f"min-fresh={value}").wished_seconds("min-fresh") == wished
 
 
 @pytest.mark.parametrize("name", ["max-age", "s-maxage", "stale-while-revalidate", "max-stale"])
