@@ -6,17 +6,22 @@ What it holds against the cache, after every step:
 - a purge that one worker told Valkey reaches a worker that never hears it within tier 1's window;
 - what tier 1 holds is never replaced by an older version;
 - nobody is shown less than what an answer of the same worker had shown before he asked.
+
+What was drawn says all of what happens, however slow the machine: else Hypothesis could neither replay nor shrink it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import time
+import selectors
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from cache.bounded_valkey import BoundedValkey, Question, Script
 from cache.cache_key import CacheKey
 from cache.entries import Entry
 from cache.leases import Heard, Lease, Leases
@@ -27,6 +32,56 @@ from tests.cache.building import KEYS, Clock, Switching, World
 
 WORKERS = st.integers(0, 1)
 EXAMPLES = itertools.count()
+
+
+class Patience(selectors.DefaultSelector):
+    """Looks at the network once nothing else is left to do; where nothing is to come from there either, all is quiet."""
+
+    def __init__(self, *, awaits: Callable[[], bool], quiet: Callable[[], None]) -> None:
+        super().__init__()
+        self._awaits = awaits
+        self._quiet = quiet
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Asyncio names no time to wait only while something is ready to run."""
+        if timeout == 0:
+            return []
+        if not self._awaits():
+            self._quiet()
+            return []
+        return super().select()
+
+
+class Stillness(asyncio.SelectorEventLoop):
+    """A loop that runs until all is quiet, and whose time stands still: nothing is late, slow or given up in it."""
+
+    def __init__(self, *, awaits: Callable[[], bool]) -> None:
+        super().__init__(Patience(awaits=awaits, quiet=self.stop))
+
+    def time(self) -> float:
+        return 0.0
+
+
+class OneByOne(BoundedValkey):
+    """Questions wait for one another: which replies come together is the network's accident."""
+
+    def __init__(self, url: str, *, monotonic: Callable[[], float]) -> None:
+        super().__init__(url, monotonic=monotonic)
+        self.asking = asyncio.Lock()
+
+    async def ask(self, question: Question) -> Any:
+        async with self.asking:
+            return await super().ask(question)
+
+    async def values(self, names: Sequence[bytes]) -> list[bytes | None]:
+        async with self.asking:
+            return await super().values(names)
+
+    async def run_all(
+        self, script: Script, given: Sequence[tuple[Sequence[bytes], Sequence[Any]]]
+    ) -> list[Any]:
+        async with self.asking:  # the second time for a script that Valkey does not know yet, too
+            return await super().run_all(script, given)
 
 
 class AtOnce(Leases):
@@ -49,9 +104,11 @@ class Call:
 class Worker:
     """One worker: what it heard, what it is reading, what it holds."""
 
-    def __init__(self, world: World, tier: ValkeyTier) -> None:
-        self.world = world
-        self.tier = tier
+    def __init__(self, url: str, clock: Clock) -> None:
+        tier = ValkeyTier(url, name_secret=KEYS.name_secret, monotonic=clock)
+        tier._valkey = self.valkey = OneByOne(url, monotonic=clock)
+        tier.leases = AtOnce(self.valkey, name_secret=b"")
+        self.world = World(valkey=tier, clock=clock)
         self.heard = 0  # purges of the feed delivered
         self.announced = 0  # newest version that a delivered purge announced
         self.held = 0
@@ -67,7 +124,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
+        self.loop = Stillness(awaits=lambda: any(worker.valkey.asking.locked() for worker in self.workers))
         example = next(EXAMPLES)
         self.key = CacheKey(f"/interleavings/{example}", "family")
         self.tag = f"interleavings:{example}"
@@ -75,14 +132,7 @@ class Interleavings(RuleBasedStateMachine):
         self.version = 0
         self.feed: list[tuple[str, int, int]] = []  # tag, revision, version announced
         self.told_valkey: list[tuple[float, int]] = []  # when, version announced
-        self.workers = [self._worker() for _ in range(2)]
-
-    def _worker(self) -> Worker:
-        tier = ValkeyTier(
-            self.url, name_secret=KEYS.name_secret, monotonic=time.monotonic, operation_max_s=5.0
-        )
-        tier.leases = AtOnce(tier._valkey, name_secret=b"")
-        return Worker(World(valkey=tier, clock=self.clock, fetch_max_s=3600, wait_max_s=3600), tier)
+        self.workers = [Worker(self.url, self.clock) for _ in range(2)]
 
     # What happens
 
@@ -102,7 +152,7 @@ class Interleavings(RuleBasedStateMachine):
             tag, revision, version = self.feed[worker.heard]
             worker.heard += 1
             worker.announced = max(worker.announced, version)
-            self.loop.run_until_complete(worker.world.cache.purge([tag], revision))
+            self._done(worker.world.cache.purge([tag], revision))
             self.told_valkey.append((self.clock.now, version))
 
     @rule(which=WORKERS)
@@ -195,16 +245,14 @@ class Interleavings(RuleBasedStateMachine):
         return max(worker.announced, told)
 
     def _settle(self) -> None:
-        self.loop.run_until_complete(self._quiet())
-
-    async def _quiet(self) -> None:
         """Until nobody talks to Valkey and nothing is ready to run."""
-        rounds = 0
-        while rounds < 3:
-            await asyncio.sleep(0)
-            lines = [line for worker in self.workers for line in worker.tier._valkey._lines.values()]
-            busy = any(line._dialling or (line._connection and line._connection._waiting) for line in lines)
-            rounds = 0 if busy else rounds + 1
+        self.loop.run_forever()
+
+    def _done(self, what: Coroutine[Any, Any, None]) -> None:
+        """What needs nobody else ends before all is quiet."""
+        task = self.loop.create_task(what)
+        self._settle()
+        task.result()
 
     def teardown(self) -> None:
         async def end() -> None:
@@ -214,5 +262,5 @@ class Interleavings(RuleBasedStateMachine):
                 await worker.world.cache.aclose()
                 await asyncio.gather(*[task for task, _ in worker.reads], return_exceptions=True)
 
-        self.loop.run_until_complete(end())
+        self._done(end())
         self.loop.close()
