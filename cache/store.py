@@ -5,6 +5,9 @@ reader gets is current by generation and trusted by epoch in every state, surviv
 shown again in any state, whatever its class, because a purge says "this is known to be wrong" and the likeliest
 reader of a survival page is the one the change was about (docs/decisions/0004-what-survival-may-show.md).
 
+A worker that hears no purges asks tier 2 for them at least every `TIER1_RECHECK_MAX_S`; who joins a fetch that is on its way
+gets what was asked for when it began, `FETCH_MAX_S` ago at most.
+
 The order inside a fill is the whole of its safety: generations are read, then the datacenter is asked, then the
 entry is offered under the generations read before.
 """
