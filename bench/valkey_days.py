@@ -79,6 +79,7 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._port = port
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
         self.late_s = 0.0
         self.garbage = False
 
@@ -93,6 +94,8 @@ class Wire:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for end in self._ends:  # also of who was given up before he began
+                end.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -100,6 +103,7 @@ class Wire:
         except OSError:
             writer.close()
             return
+        self._ends |= {questions, writer}
         for source, sink, late in ((reader, questions, False), (replies, writer, True)):
             task = asyncio.create_task(self._pass(source, sink, late=late))
             self._tasks.add(task)
@@ -115,6 +119,8 @@ class Wire:
                 some = _GARBAGE if late and self.garbage else data
                 coming.put_nowait((time.monotonic() + (self.late_s if late else 0.0), some))
         coming.put_nowait((0.0, b""))
+        await going
+        self._ends.discard(sink)
 
 
 async def _pass_in_order(coming: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:
