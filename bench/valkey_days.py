@@ -276,6 +276,7 @@ async def _ground(scratch: Path) -> AsyncIterator[Ground]:
             sealer=Sealer(keys),
             on_event=lambda event: events.update((event,)),
         )
+        cache.go_by(lambda: True)
         ground = Ground(server, wire, cache, scratch)
         ground.events = events
         try:

@@ -131,7 +131,8 @@ class Tiers(Purging):
     async def _look_shared(self, ask: Ask) -> Looked:
         if self._shared is None:
             return Looked()
-        if patience_is_spent():
+        # Where purges may have been missed nobody but tier 2 knows of them, however long it takes.
+        if patience_is_spent() and self._hears_purges():
             self._event(Event.LOOK_SKIPPED)
             return Looked()
         looked = await self._shared.look(ask.key, ask.tags)
