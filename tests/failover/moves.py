@@ -53,6 +53,7 @@ def check_moves(
     *,
     unix_minus_monotonic_s: float,
     orders: Sequence[Order] = (),
+    pause_max_s: float = PAUSE_MAX_S,
 ) -> list[Finding]:
     """Every contradiction between the audit rows, oldest first, what was answered, what was broken and what ordered."""
     return [
@@ -61,7 +62,7 @@ def check_moves(
         *_audited(rows, operations),
         *_false_moves(rows, faults, unix_minus_monotonic_s),
         *_unordered(rows, orders, unix_minus_monotonic_s),
-        *_felt(rows, operations, orders, unix_minus_monotonic_s),
+        *_felt(rows, operations, orders, unix_minus_monotonic_s, pause_max_s),
         *_too_often(rows),
         *_register(rows, operations, unix_minus_monotonic_s),
     ]
@@ -208,6 +209,7 @@ def _felt(
     operations: Sequence[Operation],
     orders: Sequence[Order],
     unix_minus_monotonic_s: float,
+    pause_max_s: float,
 ) -> Iterator[Finding]:
     """While nothing else is wrong, a planned switchover costs every write a moment, and nobody an error."""
     for order in orders:
@@ -219,7 +221,7 @@ def _felt(
                 sentence = f"a {one.kind} at {one.site} met {one.slug or 'no answer'} in the switchover to {order.target}"
                 yield Finding(Wrong.DISTURBED, f"{one.kind} {one.slug}", sentence, (one.index,))
         waited_s = longest_wait_s(rows, operations, order, unix_minus_monotonic_s)
-        if waited_s > PAUSE_MAX_S:
+        if waited_s > pause_max_s:
             sentence = f"a write waited {waited_s:.2f} s in the switchover to {order.target}"
             yield Finding(Wrong.DISTURBED, "pause", sentence)
 

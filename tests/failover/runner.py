@@ -25,7 +25,7 @@ from tests.failover.authority import Authority, etcdctl
 from tests.failover.checker import Finding, Wrong, check
 from tests.failover.crashes import Crashes
 from tests.failover.machines import VOLUME_BYTES, Machine, compiled, compiler
-from tests.failover.moves import Fault, Order, check_moves, longest_wait_s, with_lost
+from tests.failover.moves import PAUSE_MAX_S, Fault, Order, check_moves, longest_wait_s, with_lost
 from tests.failover.operator import Operator
 from tests.failover.schedule import CRASHES, Means, Strike, on_machines, on_volumes
 from tests.failover.schedule import options as options_for
@@ -49,6 +49,7 @@ class Needs(msgspec.Struct, frozen=True):
 
     acknowledged_min: int = 500
     fresh_work_min: float = 0.3
+    pause_max_s: float = PAUSE_MAX_S
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +155,14 @@ async def run_one(
             findings.append(Finding(Wrong.STUCK, record.phase, f"the record stands at {record.phase}"))
     operations = traffic.history.operations
     findings += check(operations)
-    findings += check_moves(rows, operations, striker.faults, unix_minus_monotonic_s=clocks_s, orders=orders)
+    findings += check_moves(
+        rows,
+        operations,
+        striker.faults,
+        unix_minus_monotonic_s=clocks_s,
+        orders=orders,
+        pause_max_s=needs.pause_max_s,
+    )
     findings += operator.findings
     told = timeline.Told(
         seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -168,6 +169,16 @@ def test_while_nothing_else_is_wrong_a_switchover_costs_a_moment_and_no_error() 
         assert wrong(switched(), one, faults=(), orders=(replace(ORDER, undisturbed=False),)) == set()
         later = replace(one, began=157.0, ended=160.0)
         assert wrong(switched(), later, faults=(), orders=(ORDER,)) == set()
+
+
+def test_a_machine_that_is_no_stopwatch_bounds_no_pause_and_forgives_no_refusal() -> None:
+    slow = replace(acknowledged(155.0, 2), ended=159.0)
+    refused = replace(slow, outcome=Outcome.FAILED, answer="", slug="switching")
+    for one, found in ((slow, []), (refused, [Wrong.DISTURBED])):
+        judged = check_moves(
+            switched(), [one], (), unix_minus_monotonic_s=CLOCKS, orders=(ORDER,), pause_max_s=math.inf
+        )
+        assert [finding.wrong for finding in judged] == found
 
 
 def test_an_etcd_that_was_put_back_goes_on_from_a_record_that_stood() -> None:
