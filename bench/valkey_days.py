@@ -31,8 +31,8 @@ from cache.entries import Entry
 from cache.generations import Generations
 from cache.memory import MemoryTier
 from cache.policy import RELATIONS, M, Policy
-from cache.promptness import begin_request
 from cache.reading import Event, Fetched
+from cache.request import Places, begin_request
 from cache.sealing import Sealer, SealingKeys
 from cache.store import Cache
 from cache.valkey import ValkeyTier
@@ -150,7 +150,7 @@ class Ground:
 
     async def read(self, number: int) -> bool:
         """One request; whether its bytes were right."""
-        begin_request()
+        begin_request(Places(working_max=1, waiting_max=0))
         page = number % PAGES
         caller = await self._read(f"people/{page}", b"%08d" % page, RELATIONS)
         return await self._read(f"pages/{page}", b"%08d" % page + bytes(BODY_BYTES), M) and caller

@@ -7,9 +7,12 @@ waited gets the same exception once; nobody waits longer than `wait_max_s` or be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, ClassVar, Generic, TypeVar
+
+from cache.request import behind_another
 
 Filled = TypeVar("Filled")
 
@@ -53,7 +56,8 @@ class SingleFlight(Generic[Filled]):
         deadline = asyncio.timeout(self._wait_max_s)
         try:
             async with deadline:
-                return await asyncio.shield(flight.task), joined
+                with behind_another() if joined else contextlib.nullcontext():
+                    return await asyncio.shield(flight.task), joined
         except TimeoutError:
             if deadline.expired():
                 raise Overloaded("the fill took too long") from None

@@ -30,8 +30,9 @@ from cache.generations import Generations
 from cache.leases import Heard, Lease
 from cache.memory import Held, MemoryTier
 from cache.policy import Policy
-from cache.promptness import Waited, spend_patience
+from cache.promptness import Waited
 from cache.reading import Event, Fetched, Reading, State, reading_of
+from cache.request import behind_another, spend_patience
 from cache.sealing import Sealer
 from cache.shared import SharedTier, shared_tier
 from cache.tiers import Tiers
@@ -125,7 +126,8 @@ class Cache(Tiers):
         if flight in self._flights:
             return NOT_LOOKED
         if (looking := self._looks.get(flight)) is not None:
-            others = await asyncio.shield(looking)
+            with behind_another():
+                others = await asyncio.shield(looking)
             if others is None:
                 return self._shown_of_memory(ask), None
             _note_promptness(others[1])

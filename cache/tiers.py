@@ -18,9 +18,9 @@ from cache.generations import Generations
 from cache.leases import Lease
 from cache.memory import USES_MAX, Held, MemoryTier
 from cache.policy import Policy
-from cache.promptness import patience_is_spent
 from cache.purging import Purging
 from cache.reading import Event, Reading, State, reading_of
+from cache.request import patience_is_spent
 from cache.shared import Looked, SharedTier
 
 

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from cache.promptness import begin_request
+from cache.request import Places, Request, begin_request
+from cache.store import WAITERS_MAX
 from gateway import trail
 from gateway.answering import Answering
 from gateway.decisions import ALLOWED_KEY, Allowed
@@ -78,7 +79,7 @@ class Edge:
         self._metrics = metrics
         self._access_log = access_log
         self._monotonic = monotonic
-        self._in_flight = 0
+        self._places = Places(working_max=settings.in_flight_max, waiting_max=WAITERS_MAX)
         self._receiving = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,44 +87,43 @@ class Edge:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        inner, started = self._inner, self._monotonic()
+        inner, started, request = self._inner, self._monotonic(), None
         if self._school_sites is not None and self._school_sites.are_asked(scope):
             inner = self._school_sites
         elif scope["method"] in ("GET", "HEAD") and (found := self._hot_routes.match(scope["path"])):
             endpoint, read, path = found
             warm = self._warm_reads.answer(endpoint, read, path, scope)
             if warm is None or isinstance(warm, Wanted):
-                begin_request()
-                warm = await self._found(warm, scope)
+                request = begin_request(self._places)
+                warm = await self._found(warm, scope, request)
             if warm is not None:
                 await send(warm[0])
                 await send(warm[1])
                 return
             inner = partial(self._cold_reads, endpoint, read, path)
-        else:
-            begin_request()
-        await self._through(scope, receive, send, inner, started)
+        request = request or begin_request(self._places)
+        await self._through(scope, receive, send, inner, started, request)
 
-    async def _found(self, wanted: Wanted | None, scope: Scope) -> Messages | None:
+    async def _found(self, wanted: Wanted | None, scope: Scope, request: Request) -> Messages | None:
         """A hit in tier 2; else the cold read goes on from what was found out."""
-        if wanted is None or self._in_flight >= self._settings.in_flight_max:
+        if wanted is None or self._places.full:
             return None
-        self._in_flight += 1
         try:
-            found = await self._warm_reads.find(wanted)
+            with request:
+                found = await self._warm_reads.find(wanted)
         except asyncio.CancelledError:
             self._warm_reads.left(wanted)
             raise
         except Exception:  # noqa: BLE001 - the cold read meets it again, where it is rendered and told
             found = Allowed(wanted.role, wanted.relation, wanted.ask)
-        finally:
-            self._in_flight -= 1
         if isinstance(found, Allowed):
             scope[ALLOWED_KEY] = found
             return None
         return found
 
-    async def _through(self, scope: Scope, receive: Receive, send: Send, inner: ASGI, started: float) -> None:
+    async def _through(
+        self, scope: Scope, receive: Receive, send: Send, inner: ASGI, started: float, request: Request
+    ) -> None:
         """Pass the request on within its bounds, with our headers on whatever comes back."""
         request_id = self._request_ids.next()
         language = language_of(_header(scope, b"accept-language"))
@@ -141,18 +141,17 @@ class Edge:
             received = await self._receive_body(receive)
             if isinstance(received, str):
                 refusal = received
-            elif self._in_flight >= self._settings.in_flight_max:
+            elif self._places.full:
                 refusal = "overloaded"  # others came while this body was on its way
             else:
                 receive = _replay(received, receive)
         if refusal is not None:
             await self._refuse(refusal, scope, answering)
             return
-        self._in_flight += 1
         try:
-            await inner(scope, receive, answering.send)
+            with request:
+                await inner(scope, receive, answering.send)
         finally:
-            self._in_flight -= 1
             answering.end()
 
     async def _refuse(self, slug: str, scope: Scope, answering: Answering) -> None:
@@ -180,7 +179,7 @@ class Edge:
         length = _header(scope, b"content-length")
         if length is not None and not _within(length, settings.body_bytes_max):
             return "body-too-large" if length.isdigit() else "bad-request"
-        if self._in_flight >= settings.in_flight_max:
+        if self._places.full:
             return "overloaded"
         return None
 

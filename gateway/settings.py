@@ -113,9 +113,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     header_bytes_max: Annotated[int, setting("Largest sum of request headers.", ge=1024, le=65_536)] = 16_384
     target_bytes_max: Annotated[int, setting("Longest path and query.", ge=256, le=16_384)] = 2_048
     receiving_max: Annotated[int, setting("Request bodies one worker receives at once.", ge=1)] = 256
-    in_flight_max: Annotated[int, setting("Requests one worker works on at once, warm hits aside.", ge=1)] = (
-        512
-    )
+    in_flight_max: Annotated[
+        int,
+        setting(
+            "Requests one worker works on at once, warm hits and those that wait for another one's answer aside.",
+            ge=1,
+        ),
+    ] = 512
     memory_bytes_max: Annotated[int, setting("Bytes of tier 1 per worker.", ge=1_048_576)] = 67_108_864
     token_memo_max: Annotated[int, setting("Verified tokens remembered per worker.", ge=1)] = 200_000
     sign_ins_max: Annotated[int, setting("Password checks at once per worker.", ge=1, le=64)] = 2

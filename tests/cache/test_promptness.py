@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable
 
 import pytest
 
-from cache.promptness import STEP_S, Waited, begin_request, patience_is_spent, spend_patience
+from cache.promptness import STEP_S, Waited
 
 LONG_S = 0.03
 
@@ -66,24 +65,3 @@ def test_what_came_while_the_process_was_busy_is_not_blamed_for_that(loop: Loop,
     loop.run(loop.now + turn_s)
     loop.run(loop.now + turn_s)
     assert not waited.long()
-
-
-async def test_patience_is_spent_for_one_request_and_whatever_is_done_on_its_behalf() -> None:
-    async def request(*, slow: bool) -> tuple[bool, bool]:
-        begin_request()
-        before = patience_is_spent()
-        if slow:
-            await asyncio.create_task(_spent())
-        return before, patience_is_spent()
-
-    requests = [asyncio.create_task(request(slow=slow)) for slow in (True, False)]
-    assert await asyncio.gather(*requests) == [(False, True), (False, False)]
-
-
-async def test_outside_a_request_nothing_is_noted() -> None:
-    assert not await asyncio.create_task(_spent(), context=contextvars.Context())
-
-
-async def _spent() -> bool:
-    spend_patience()
-    return patience_is_spent()

@@ -21,6 +21,7 @@ from cache.entries import Entry
 from cache.generations import EVERYTHING
 from cache.policy import M
 from cache.reading import Event, State
+from cache.request import Places, begin_request, patience_is_spent
 from cache.sealing import Sealer
 from cache.shared import Looked, SharedTier
 from cache.valkey import ValkeyTier
@@ -500,7 +501,7 @@ async def test_a_request_that_a_slow_valkey_kept_waiting_does_not_wait_for_it_ag
     await filled.cache.aclose()
 
     async def request(*numbers: int) -> list[State]:
-        promptness.begin_request()
+        begin_request(Places(working_max=1, waiting_max=0))
         return [await read(world, origin, key_of(number)) for number in numbers]
 
     world.cache.go_by(lambda: heard)
@@ -519,9 +520,9 @@ async def test_those_who_wait_for_anothers_look_were_kept_waiting_too(
     world, origin = World(valkey=tier), Datacenter()
 
     async def request() -> bool:
-        promptness.begin_request()
+        begin_request(Places(working_max=1, waiting_max=0))
         await read(world, origin, key_of(0))
-        return promptness.patience_is_spent()
+        return patience_is_spent()
 
     assert await asyncio.gather(*[asyncio.create_task(request()) for _ in range(3)]) == [True] * 3
 

@@ -242,7 +242,7 @@ async def fleet(
     _ = patient
     other = await valkey.start(folder=tmp_path / "marrakech-valkey", logs=logs)
     worlds = [
-        await make_world(site=site, valkey_url=url, rate_burst=2 * CROWD, in_flight_max=CROWD)
+        await make_world(site=site, valkey_url=url, rate_burst=2 * CROWD)
         for site, url in (("rabat", valkey_server.url), ("marrakech", other.url))
         for _ in range(2)
     ]
@@ -276,7 +276,7 @@ async def test_ten_thousand_at_once_on_one_cold_key_cost_the_datacenter_one_requ
     origin.seen.clear()
     origin.gate = asyncio.Event()
     asking = asyncio.create_task(crowd(fleet))
-    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=COME_WITHIN_S)
+    await eventually(lambda: sum(len(world.app._places) for world in fleet) == CROWD, within_s=COME_WITHIN_S)
     assert origin.count("/grades") == 2
     origin.gate.set()
     answers = await asking
@@ -296,7 +296,7 @@ async def test_an_error_is_shared_by_all_who_wait_and_not_multiplied(fleet: list
         each.canned[GRADES] = refusal(404, "not-found")
     origin.gate = asyncio.Event()
     asking = asyncio.create_task(crowd(fleet))
-    await eventually(lambda: sum(world.app._in_flight for world in fleet) == CROWD, within_s=COME_WITHIN_S)
+    await eventually(lambda: sum(len(world.app._places) for world in fleet) == CROWD, within_s=COME_WITHIN_S)
     assert origin.count("/grades") == 2
     origin.gate.set()
     answers = await asking

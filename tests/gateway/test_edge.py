@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from auth.principal import Role
-from cache.promptness import begin_request
+from cache.request import Places, Request, begin_request
 from gateway import edge
 from gateway.scope import Message
 from tests.gateway.conftest import MakeWorld
@@ -135,9 +135,9 @@ async def test_every_request_but_a_warm_hit_has_patience_of_its_own(
     begun: list[str] = []
     target = GRADES
 
-    def begin() -> None:
+    def begin(places: Places) -> Request:
         begun.append(target)
-        begin_request()
+        return begin_request(places)
 
     monkeypatch.setattr(edge, "begin_request", begin)
     for target in (GRADES, "/v1/me", "/livez", GRADES):
@@ -501,6 +501,42 @@ async def test_a_worker_with_enough_to_do_says_so_and_still_answers_what_is_warm
     world.rabat.gate.set()
     assert (await slow).status_code == 200
     assert (await world.get("/v1/status")).status_code == 200
+
+
+async def test_who_waits_for_what_another_one_asked_for_takes_no_place_from_those_who_work(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world(in_flight_max=2)
+    await warmed(world)
+    origin = world.rabat
+    origin.gate = asyncio.Event()
+    crowd = [asyncio.create_task(world.get(TIMETABLE, PUPIL)) for _ in range(20)]
+    await eventually(lambda: len(world.app._places) == 20, within_s=10.0)
+    assert (await world.get("/v1/status")).status_code == 200
+    other = asyncio.create_task(world.get(f"/v1/pupils/{PUPIL}/absences", PUPIL))
+    await eventually(lambda: origin.count("/absences"), within_s=10.0)
+    assert (await world.get("/v1/status")).json()["slug"] == "overloaded"
+    origin.gate.set()
+    assert {answer.status_code for answer in await asyncio.gather(other, *crowd)} == {200}
+    assert origin.count("/timetable") == 1
+    assert (world.app._places.working, world.app._places.waiting) == (0, 0)
+
+
+async def test_who_leaves_while_he_waits_for_anothers_answer_leaves_no_place_behind(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world()
+    await warmed(world)
+    world.rabat.gate = asyncio.Event()
+    crowd = [asyncio.create_task(world.get(TIMETABLE, PUPIL)) for _ in range(6)]
+    await eventually(lambda: len(world.app._places) == 6, within_s=10.0)
+    for left in crowd[1::2]:
+        left.cancel()
+    await asyncio.wait(crowd[1::2])
+    assert (world.app._places.working, world.app._places.waiting) == (1, 2)
+    world.rabat.gate.set()
+    assert {(await answer).status_code for answer in crowd[::2]} == {200}
+    assert (world.app._places.working, world.app._places.waiting) == (0, 0)
 
 
 async def test_bodies_on_their_way_do_not_slip_past_the_bound_on_work(make_world: MakeWorld) -> None:

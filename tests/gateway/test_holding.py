@@ -356,7 +356,7 @@ async def test_what_waits_leaves_room_for_reads(make_world: MakeWorld, etcd_clie
     world = await make_world(in_flight_max=2)
     await follow(world, etcd_client, **FREEZING)
     first = asyncio.create_task(enter(world, "key-1"))
-    await eventually(lambda: world.app._in_flight == 1, within_s=10.0)
+    await eventually(lambda: len(world.app._places) == 1, within_s=10.0)
     over = await enter(world, "key-2")
     assert (over.status_code, over.json()["slug"]) == (503, "switching")
     assert (await world.get(BOOK, TEACHER)).status_code == 200

@@ -375,7 +375,7 @@ async def test_accounts_are_written_after_a_planned_switchover_at_the_new_site(
         asyncio.create_task(refresh(world, given["refresh_token"])),
         asyncio.create_task(world.ask("DELETE", "/v1/auth/sessions/" + "s" * 16, headers=headers)),
     ]
-    await eventually(lambda: world.app._in_flight == 3, within_s=10.0)
+    await eventually(lambda: len(world.app._places) == 3, within_s=10.0)
     for step in (SEALING, PROMOTING, REPLAYING):
         await follow(world, etcd_client, **step)
         assert not any(task.done() for task in asked)

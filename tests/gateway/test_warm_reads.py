@@ -393,7 +393,7 @@ async def test_an_error_in_the_look_is_told_as_every_error_and_counts_once_again
     assert (answer.status, answer.slug, b"14.50" in answer.body) == (500, "internal", False)
     assert limited == [PUPIL]
     assert msgspec.json.decode(beside.world.app._access_log._lines[-1])["slug"] == "internal"
-    assert beside.world.app._in_flight == 0
+    assert len(beside.world.app._places) == 0
 
 
 async def test_who_leaves_while_tier_2_is_asked_is_told_of_once(beside: Asking) -> None:
@@ -406,7 +406,7 @@ async def test_who_leaves_while_tier_2_is_asked_is_told_of_once(beside: Asking) 
         await asking
     (line,) = beside.world.app._access_log._lines[before:]
     assert msgspec.json.decode(line)["status"] == 499
-    assert beside.world.app._in_flight == 0
+    assert len(beside.world.app._places) == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -438,11 +438,11 @@ async def test_who_was_let_in_is_not_asked_again_where_tier_2_has_nothing(
 async def test_no_more_look_in_tier_2_at_once_than_a_worker_works_on(
     beside: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beside.world.app, "_in_flight", beside.world.settings.in_flight_max)
+    monkeypatch.setattr(beside.world.app._places, "working", beside.world.settings.in_flight_max)
     assert (await beside.ask(GRADES)).slug == "overloaded"
-    monkeypatch.setattr(beside.world.app, "_in_flight", 0)
+    monkeypatch.setattr(beside.world.app._places, "working", 0)
     assert (await beside.ask(GRADES)).status == 200
-    assert beside.world.app._in_flight == 0
+    assert len(beside.world.app._places) == 0
 
 
 async def test_an_entry_of_tier_2_from_before_the_callers_write_is_passed_over(beside: Asking) -> None:

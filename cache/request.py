@@ -1,0 +1,112 @@
+"""The request that this task works for: what is left of its patience, and whether it only waits for what others asked for.
+
+Invariant: one request waits for a slow tier 2 once, however many reads it is made of; and it has one place among those of
+its worker, from `enter` to `leave`, whatever is done on its behalf before or after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+
+class Places:
+    """How many requests a worker has: `working` on something of their own, or `waiting` for what another one asked for.
+
+    No more than `working_max` are let in to work. Up to `waiting_max` of them may wait beside these; more wait in the places
+    they have.
+    """
+
+    __slots__ = ("waiting", "waiting_max", "working", "working_max")
+
+    def __init__(self, *, working_max: int, waiting_max: int) -> None:
+        self.working = 0
+        self.waiting = 0
+        self.working_max = working_max
+        self.waiting_max = waiting_max
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody else is let in."""
+        return self.working >= self.working_max
+
+    def __len__(self) -> int:
+        return self.working + self.waiting
+
+
+class Request:
+    """One request; as a context manager, the place it has while it is worked on."""
+
+    __slots__ = ("_inside", "_joined", "_places", "_waits", "patience_spent")
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._inside = False
+        self._waits = False
+        self._joined = 0
+        self.patience_spent = False
+
+    def __enter__(self) -> None:
+        self._inside = True
+        self._places.working += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._waits:
+            self._places.waiting -= 1
+        else:
+            self._places.working -= 1
+        self._inside = self._waits = False
+
+    def join(self) -> None:
+        """One of its reads waits for what another request asked for; while any does, so does the request."""
+        self._joined += 1
+        if self._inside and not self._waits and self._places.waiting < self._places.waiting_max:
+            self._waits = True
+            self._places.working -= 1
+            self._places.waiting += 1
+
+    def part(self) -> None:
+        """That read waits no more."""
+        self._joined -= 1
+        if self._waits and not self._joined:
+            self._waits = False
+            self._places.waiting -= 1
+            self._places.working += 1
+
+
+_request: ContextVar[Request | None] = ContextVar("request", default=None)
+
+
+def begin_request(places: Places) -> Request:
+    """From here on this task works for one request, with patience of its own."""
+    request = Request(places)
+    _request.set(request)
+    return request
+
+
+def spend_patience() -> None:
+    """Tier 2 has kept this request waiting; outside a request nothing is noted."""
+    request = _request.get()
+    if request is not None:
+        request.patience_spent = True
+
+
+def patience_is_spent() -> bool:
+    """Whether this request asks tier 2 for nothing more."""
+    request = _request.get()
+    return request is not None and request.patience_spent
+
+
+@contextlib.contextmanager
+def behind_another() -> Iterator[None]:
+    """What this read waits for has been asked for on behalf of another request."""
+    request = _request.get()
+    if request is None:
+        yield
+        return
+    request.join()
+    try:
+        yield
+    finally:
+        request.part()
