@@ -5,8 +5,8 @@ reader gets is current by generation and trusted by epoch in every state, surviv
 shown again in any state, whatever its class, because a purge says "this is known to be wrong" and the likeliest
 reader of a survival page is the one the change was about (docs/decisions/0004-what-survival-may-show.md).
 
-A worker that hears no purges asks tier 2 for them at least every `TIER1_RECHECK_MAX_S`; who joins a fetch that is on its way
-gets what was asked for when it began, `FETCH_MAX_S` ago at most.
+A worker that hears no purges asks tier 2 for them at least every `TIER1_RECHECK_MAX_S`, and once more when a fetch has come
+home, for those who joined it on its way.
 
 The order inside a fill is the whole of its safety: generations are read, then the datacenter is asked, then the
 entry is offered under the generations read before.
@@ -111,6 +111,9 @@ class Cache(Tiers):
         reading, joined = await self._flights.run(self._flight(ask), lambda: self._resolve(ask, look))
         if not joined:
             return reading
+        if not self._hears_purges() and not self._valid(reading.entry):
+            # Purged while it was on its way, and this reader may have come after that.
+            reading, _ = await self._flights.run(self._flight(ask), lambda: self._resolve(ask, None))
         self._event(Event.COLLAPSED)
         return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
 
@@ -194,6 +197,8 @@ class Cache(Tiers):
             # Before the fetch, or a purge that runs beside it would be missed.
             recorded, begun_at = self._generations.snapshot(ask.tags), self._clock()
             fetched = await self._fetched(ask, known.previous, ends_at)
+            if not self._hears_purges():
+                await self._look_shared(ask)
             entry = asking.made(ask, fetched, begun_at, known.previous, recorded)
             return self._fill(ask, known, entry, fetched, looked_at, lease)
         except BaseException as error:

@@ -3,7 +3,7 @@
 What it holds against the cache, after every step:
 - who begins to read after having heard a purge sees what that purge announced, from whatever tier and in whatever
   state, however the fills of others overlap;
-- a purge that one worker told Valkey reaches a worker that never hears it within tier 1's window;
+- a purge that one worker told Valkey reaches one that knows not to hear purges within tier 1's window;
 - what tier 1 holds is never replaced by an older version;
 - nobody is shown less than what an answer of the same worker had shown before he asked.
 
@@ -16,7 +16,7 @@ import asyncio
 import itertools
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -31,6 +31,7 @@ from cache.valkey import ValkeyTier
 from tests.cache.building import KEYS, Clock, Switching, World
 
 WORKERS = st.integers(0, 1)
+INDEX = st.integers(0, 5)  # of what there is, round and round: a step that does nothing finds nothing
 EXAMPLES = itertools.count()
 
 
@@ -92,6 +93,13 @@ class AtOnce(Leases):
         return Lease()
 
 
+Chosen = TypeVar("Chosen")
+
+
+def one_of(there: Sequence[Chosen], index: int) -> Chosen:
+    return there[index % len(there)]
+
+
 class Call:
     """One fetch on its way: to the datacenter, which reads its records when it arrives, and back."""
 
@@ -104,11 +112,13 @@ class Call:
 class Worker:
     """One worker: what it heard, what it is reading, what it holds."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, *, hears: bool) -> None:
         tier = ValkeyTier(url, name_secret=KEYS.name_secret, monotonic=clock)
         tier._valkey = self.valkey = OneByOne(url, monotonic=clock)
         tier.leases = AtOnce(self.valkey, name_secret=b"")
         self.world = World(valkey=tier, clock=clock)
+        self.hears = hears
+        self.world.cache.go_by(lambda: hears)
         self.heard = 0  # purges of the feed delivered
         self.announced = 0  # newest version that a delivered purge announced
         self.held = 0
@@ -132,36 +142,33 @@ class Interleavings(RuleBasedStateMachine):
         self.version = 0
         self.feed: list[tuple[str, int, int]] = []  # tag, revision, version announced
         self.told_valkey: list[tuple[float, int]] = []  # when, version announced
-        self.workers = [Worker(self.url, self.clock) for _ in range(2)]
+        self.workers = [Worker(self.url, self.clock, hears=hears) for hears in (True, False)]
 
     # What happens
 
-    @rule()
-    def write(self) -> None:
-        self.version += 1
-        self.feed.append((self.tag, len(self.feed) + 1, self.version))
+    @rule(elsewhere=st.sampled_from([False, False, True]), heard_by=st.sets(WORKERS))
+    def write(self, *, elsewhere: bool, heard_by: set[int]) -> None:
+        """Most who hear of a write do so at once: else nearly all would be behind nearly always."""
+        self.version += not elsewhere
+        tag = f"{self.tag}:other" if elsewhere else self.tag
+        self.feed.append((tag, len(self.feed) + 1, 0 if elsewhere else self.version))
+        for which in sorted(heard_by):
+            self._hear(self.workers[which])
 
-    @rule()
-    def write_elsewhere(self) -> None:
-        self.feed.append((f"{self.tag}:other", len(self.feed) + 1, 0))
+    @precondition(lambda self: self._behind())
+    @rule(index=INDEX, everything=st.booleans())
+    def hear(self, index: int, *, everything: bool) -> None:
+        self._hear(one_of(self._behind(), index), None if everything else 1)
 
-    @rule(which=WORKERS)
-    def hear(self, which: int) -> None:
-        worker = self.workers[which]
-        if worker.heard < len(self.feed):
-            tag, revision, version = self.feed[worker.heard]
-            worker.heard += 1
-            worker.announced = max(worker.announced, version)
-            self._done(worker.world.cache.purge([tag], revision))
-            self.told_valkey.append((self.clock.now, version))
-
-    @rule(which=WORKERS)
-    def begin_to_read(self, which: int) -> None:
+    @rule(which=WORKERS, arrives=st.booleans())
+    def begin_to_read(self, which: int, *, arrives: bool) -> None:
         worker = self.workers[which]
 
         async def fetch(_: Entry | None) -> Fetched:
             call = Call()
             worker.calls.append(call)
+            if arrives:
+                call.arrived.set()
             await call.arrived.wait()
             version = self.version
             if call.fails:
@@ -173,34 +180,35 @@ class Interleavings(RuleBasedStateMachine):
         worker.reads.append((self.loop.create_task(read), max(worker.shown, self._due(worker))))
         self._settle()
 
-    @precondition(lambda self: any(worker.calls for worker in self.workers))
-    @rule(which=WORKERS, index=st.integers(0, 5), fails=st.booleans())
-    def arrive(self, which: int, index: int, *, fails: bool) -> None:
-        for call in self.workers[which].calls[index : index + 1]:
-            call.fails = fails and not call.arrived.is_set()
-            call.arrived.set()
-            self._settle()
+    @precondition(lambda self: self._calls())
+    @rule(index=INDEX, fails=st.booleans())
+    def arrive(self, index: int, *, fails: bool) -> None:
+        _, call = one_of(self._calls(), index)
+        call.fails = fails and not call.arrived.is_set()
+        call.arrived.set()
+        self._settle()
 
-    @precondition(lambda self: any(worker.calls for worker in self.workers))
-    @rule(which=WORKERS, index=st.integers(0, 5))
-    def return_home(self, which: int, index: int) -> None:
-        worker = self.workers[which]
-        for call in worker.calls[index : index + 1]:
-            call.arrived.set()
-            call.returned.set()
-            worker.calls.remove(call)
-            self._settle()
+    @precondition(lambda self: self._calls())
+    @rule(index=INDEX)
+    def return_home(self, index: int) -> None:
+        worker, call = one_of(self._calls(), index)
+        call.arrived.set()
+        call.returned.set()
+        worker.calls.remove(call)
+        self._settle()
 
-    @rule(which=WORKERS)
-    def leave(self, which: int) -> None:
-        for task, _ in self.workers[which].reads[:1]:
-            task.cancel()
-            self._settle()
+    @precondition(lambda self: any(worker.reads for worker in self.workers))
+    @rule(index=INDEX)
+    def leave(self, index: int) -> None:
+        task, _ = one_of([read for worker in self.workers for read in worker.reads], index)
+        task.cancel()
+        self._settle()
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0, 61.0, 700.0]))
     def tick(self, seconds: float) -> None:
         self.clock.now += seconds
 
+    @precondition(lambda self: any(worker.held for worker in self.workers))
     @rule(which=WORKERS)
     def forget(self, which: int) -> None:
         self.workers[which].world.cache.clear_memory()
@@ -238,8 +246,23 @@ class Interleavings(RuleBasedStateMachine):
     def _judge(version: int, due: int) -> None:
         assert version >= due, f"version {version} was shown, {due} had been announced or shown"
 
+    def _behind(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.heard < len(self.feed)]
+
+    def _hear(self, worker: Worker, most: int | None = None) -> None:
+        for tag, revision, version in self.feed[worker.heard :][:most]:
+            worker.heard += 1
+            worker.announced = max(worker.announced, version)
+            self._done(worker.world.cache.purge([tag], revision))
+            self.told_valkey.append((self.clock.now, version))
+
+    def _calls(self) -> list[tuple[Worker, Call]]:
+        return [(worker, call) for worker in self.workers for call in worker.calls]
+
     def _due(self, worker: Worker) -> int:
         """The version that a read beginning now must show at least."""
+        if worker.hears:
+            return worker.announced
         window = self.clock.now - TIER1_RECHECK_MAX_S
         told = max((version for at, version in self.told_valkey if at <= window), default=0)
         return max(worker.announced, told)

@@ -287,8 +287,9 @@ async def test_who_leaves_while_he_looks_takes_nothing_from_the_others(
     assert not world.cache._looks
 
 
-async def test_a_miss_looks_once_and_once_more_when_it_has_the_turn(
-    tier: ValkeyTier, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("heard", "in_all"), [(True, 2), (False, 3)])
+async def test_a_miss_looks_once_and_once_more_when_it_has_the_turn_and_when_it_is_home_if_no_purge_is_heard(
+    tier: ValkeyTier, monkeypatch: pytest.MonkeyPatch, heard: bool, in_all: int
 ) -> None:
     world, origin, looks = World(valkey=tier), Datacenter(), 0
     look = world.cache._look_shared
@@ -302,8 +303,36 @@ async def test_a_miss_looks_once_and_once_more_when_it_has_the_turn(
     ask = asking.ask(KEY, M, (TAG,), origin.fetch)
     reading, first = await world.cache.find(ask)
     assert (reading, looks) == (None, 1)
+    world.cache.go_by(lambda: heard)
     assert (await world.cache.answer(ask, first)).state is State.MISS
-    assert looks == 2
+    assert looks == in_all
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_who_joins_a_fetch_after_a_purge_gets_what_was_asked_for_after_it(
+    tier_at: TierAt, valkey_server: ValkeyServer, raw: Redis, heard: bool
+) -> None:
+    assert await raw.ping()
+    world, other = (World(valkey=tier_at(valkey_server.url)) for _ in range(2))
+    world.cache.go_by(lambda: heard)
+    origin = Datacenter(b"before")
+    origin.gate = asyncio.Event()
+    early = asyncio.create_task(world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch))
+    await origin.entered.wait()
+    origin.now(b"after", position=(1, 101))
+    await other.cache.purge((TAG,), 60)
+    if heard:
+        world.cache.purge_memory((TAG,), 60)
+    late = [
+        asyncio.create_task(world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch))
+        for _ in range(3)
+    ]
+    origin.gate.set()
+    assert (await early).entry.body == b"before", "he came before the purge"
+    assert {(await one).entry.body for one in late} == {b"after"}
+    assert origin.asked == 2
+    await world.cache.aclose()
+    await other.cache.aclose()
 
 
 async def test_what_a_look_finds_that_was_under_way_at_a_purge_is_not_shown(

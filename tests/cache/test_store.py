@@ -446,7 +446,7 @@ def test_however_writes_purges_fills_and_reads_interleave_nothing_purged_is_show
     valkey_server: ValkeyServer,
 ) -> None:
     machine = type("OverThisValkey", (Interleavings,), {"url": valkey_server.url})
-    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(max_examples=400, stateful_step_count=40))
 
 
 # Fetching ahead
