@@ -8,10 +8,10 @@ PYTHON ?= python3
 SEED ?= 1
 RUNS ?= 3
 CHAOS ?=
-# What `make bench` measures: nothing is warm-read and journal; also workers-cost, results-hour (which needs Debian's haproxy),
-# valkey-reads, valkey-days, entries, purges, peers (nginx-light, haproxy, wrk and nghttp2-client), and as root site-loss and
-# switchover. One scenario of peers: BENCH="peers --scenario h2".
-BENCH ?=
+# What `make bench` measures: every scenario beside the peers (which needs Debian's nginx-light, haproxy, wrk and
+# nghttp2-client); one of them: BENCH="peers --scenario h2". Also, with nothing but `make setup`: warm-read, journal,
+# workers-cost, valkey-reads, valkey-days, entries, purges; results-hour (haproxy); as root site-loss and switchover.
+BENCH ?= peers
 BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS_STAMP := .venv/.peers-installed
@@ -80,7 +80,7 @@ $(PEERS_STAMP): requirements-bench.lock $(STAMP)
 	@$(PIP) install $(PIP_QUIET) --require-hashes -r requirements-bench.lock
 	@touch $(PEERS_STAMP)
 
-bench: setup $(if $(findstring peers,$(BENCH)),$(PEERS_STAMP))  ## reproducible comparisons; prints machine, versions, ratios: make bench BENCH="site-loss --runs 30"
+bench: setup $(if $(findstring peers,$(BENCH)),$(PEERS_STAMP))  ## beside nginx, Envoy, HAProxy and FastAPI, two hours; a part of it: make bench BENCH="peers --scenario warm"
 	$(BIN)/python -m bench $(BENCH)
 
 lock: setup  ## write the lock files again from requirements.in, requirements-dev.in and requirements-bench.in

@@ -55,20 +55,16 @@ _rounds = click.option(
 _inside = click.option("--inside", is_flag=True, hidden=True)
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def main(context: click.Context) -> None:
-    """Compare what this project claims with the same thing done the plain way; alone: warm-read, then journal."""
-    if context.invoked_subcommand is None:
-        context.invoke(warm_read_command)
-        context.invoke(journal_command)
+@click.group()
+def main() -> None:
+    """Compare what this project claims with the same thing done the plain way, or by others."""
 
 
 @main.command("warm-read")
 @_pairs
 @_seconds
 @click.option("--connections", type=click.IntRange(1, 256), default=64, show_default=True)
-def warm_read_command(pairs: int = 12, seconds: int = 2, connections: int = 64) -> None:
+def warm_read_command(pairs: int, seconds: int, connections: int) -> None:
     """A warm, authenticated read: by the edge, by Litestar, by nothing at all."""
     result = _measured(warm_read.run(pairs=pairs, seconds=seconds, connections=connections))
     _keep("warm_read", result, warm_read.table(result))
@@ -77,7 +73,7 @@ def warm_read_command(pairs: int = 12, seconds: int = 2, connections: int = 64) 
 @main.command("journal")
 @_pairs
 @_seconds
-def journal_command(pairs: int = 12, seconds: int = 2) -> None:
+def journal_command(pairs: int, seconds: int) -> None:
     """The journal's price: latency and throughput of a write with and without it."""
     result = _measured(journal_price.run(pairs=pairs, seconds=seconds))
     _keep("journal_price", result, journal_price.table(result))
