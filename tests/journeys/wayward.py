@@ -235,9 +235,12 @@ class Wire:
 class Standing:
     """A gateway of one worker in processes of its own."""
 
-    def __init__(self, ground: Ground, datacenters: Mapping[str, Wayward], port: int) -> None:
+    def __init__(
+        self, ground: Ground, datacenters: Mapping[str, Wayward], port: int, process: processes.Running
+    ) -> None:
         self.rabat, self.marrakech = datacenters["rabat"], datacenters["marrakech"]
         self.port = port
+        self.process = process
         self._tokens = Tokens(SigningKeys.load(ground.keys / "access"), issuer="https://massar.example")
 
     def bearer(self, who: str) -> str:
@@ -324,7 +327,7 @@ async def standing_gateway(
             },
         )
         try:
-            standing = Standing(ground, datacenters, port)
+            standing = Standing(ground, datacenters, port, process)
 
             async def is_ready() -> bool:
                 try:
