@@ -22,10 +22,11 @@ from tests.journeys.wayward import AT_ONCE_MAX, Ground, Standing, ground_in, sta
 
 # Files that share a country of the package stand together at its end, so that it runs no longer than it is needed.
 SHARING = (
+    "test_fleets_over_http",
     "test_seal_rotation",
     "test_wayward_origins",
     "test_wayward_clients",
-    "test_cache_attacks",  # these four: `ground`, and the last three the gateway that stands on it
+    "test_cache_attacks",  # these five: `ground`, and the last three the gateway that stands on it
     "test_no_personal_data",
     "test_site_loss",  # these two: `told`
     "test_draining",

@@ -19,6 +19,8 @@ READY_WITHIN_S = 10.0
 SETTLED_WITHIN_S = 30.0
 SLOTS = 16_384
 SERVICE = "schools"
+# How many Sentinels have to miss a primary.
+QUORUM = 2
 
 
 class Node:
@@ -51,7 +53,15 @@ async def start(folder: Path, logs: Path, *settings: str, sentinel: bool = False
     )  # else the port plus 10,000
     plain = (f"bind {ports.LOOPBACK}", f"port {port}", f"dir {home}", *bus, *settings)
     unsaved = (
-        () if sentinel else ('save ""', "appendonly no", "maxmemory 64mb", "maxmemory-policy volatile-ttl")
+        ()
+        if sentinel
+        else (
+            'save ""',
+            "appendonly no",
+            "maxmemory 64mb",
+            "maxmemory-policy volatile-ttl",
+            "repl-diskless-sync-delay 0",
+        )
     )
     written.write_text("\n".join([*plain, *unsaved]) + "\n")
     binary = str(valkey.binary(os.environ.get("MASSAR_VALKEY_BIN")))
@@ -84,13 +94,22 @@ class Watched:
         hosts = ",".join(f"{ports.LOOPBACK}:{one.port}" for one in self.sentinels)
         return f"redis+sentinel://{hosts}/{SERVICE}"
 
+    async def hold(self) -> None:
+        """Have nobody promoted before `failed_over` is awaited."""
+        await self._agree_by(len(self.sentinels) + 1)
+
     async def failed_over(self) -> None:
         """Wait until the replica is the primary."""
+        await self._agree_by(QUORUM)
 
         async def promoted() -> bool:
             return bool((await self.replica.ask("ROLE"))[0] == b"master")
 
         await eventually(promoted, within_s=SETTLED_WITHIN_S)
+
+    async def _agree_by(self, quorum: int) -> None:
+        for one in self.sentinels:
+            await one.ask("SENTINEL", "SET", SERVICE, "quorum", quorum)
 
 
 @asynccontextmanager
@@ -108,7 +127,7 @@ async def watched(folder: Path, logs: Path) -> AsyncIterator[Watched]:
                 await start(
                     folder,
                     logs,
-                    f"sentinel monitor {SERVICE} {ports.LOOPBACK} {primary.port} 2",
+                    f"sentinel monitor {SERVICE} {ports.LOOPBACK} {primary.port} {QUORUM}",
                     f"sentinel down-after-milliseconds {SERVICE} 500",
                     f"sentinel failover-timeout {SERVICE} 3000",
                     sentinel=True,
@@ -119,7 +138,8 @@ async def watched(folder: Path, logs: Path) -> AsyncIterator[Watched]:
 
         async def known() -> bool:
             told = [_facts(await one.ask("SENTINEL", "MASTER", SERVICE)) for one in sentinels]
-            return all((int(one["num-other-sentinels"]), int(one["num-slaves"])) == (2, 1) for one in told)
+            found = all((int(one["num-other-sentinels"]), int(one["num-slaves"])) == (2, 1) for one in told)
+            return found and await _follows(replica)
 
         await eventually(known, within_s=SETTLED_WITHIN_S)
         yield fleet
@@ -128,10 +148,11 @@ async def watched(folder: Path, logs: Path) -> AsyncIterator[Watched]:
 
 
 class Parted:
-    """A cluster of three nodes without replicas."""
+    """A cluster of three primaries; `replicas` holds the one of each, where they have any."""
 
-    def __init__(self, nodes: list[Node]) -> None:
+    def __init__(self, nodes: list[Node], replicas: list[Node]) -> None:
         self.nodes = nodes
+        self.replicas = replicas
 
     @property
     def url(self) -> str:
@@ -151,46 +172,87 @@ class Parted:
         for node in (there, here, *[one for one in self.nodes if one not in {there, here}]):
             await node.ask("CLUSTER", "SETSLOT", slot, "NODE", other)
 
+    async def hold(self) -> None:
+        """Have nobody promoted before `promoted` is awaited."""
+        for replica in self.replicas:
+            await replica.ask("CONFIG", "SET", "cluster-replica-no-failover", "yes")
+
+    async def promoted(self, lost: Node) -> None:
+        """Wait until all who are left agree that a lost primary's replica has its slots."""
+        heir = self.replicas[self.nodes.index(lost)]
+        await heir.ask("CONFIG", "SET", "cluster-replica-no-failover", "no")
+        left = [node for node in (*self.nodes, *self.replicas) if node is not lost]
+
+        async def agreed() -> bool:
+            owners = [set(await self.owners(seen_by=node)) for node in left]
+            return all(heir.port in one and lost.port not in one for one in owners)
+
+        await eventually(agreed, within_s=SETTLED_WITHIN_S, what="the replica has the slots")
+
     async def slots_in_use(self) -> list[int]:
         """Slots that hold something."""
         return sorted({key_slot(key) for node in self.nodes for key in await node.ask("KEYS", "*")})
 
+    async def owners(self, *, seen_by: Node) -> list[int]:
+        """The port of the node that has each slot, in the eyes of one of them; 0 where it knows of none."""
+        owners = [0] * SLOTS
+        for first, last, member, *_ in await seen_by.ask("CLUSTER", "SLOTS"):
+            owners[first : last + 1] = [int(member[1])] * (last + 1 - first)
+        return owners
+
     async def _owner(self, slot: int) -> tuple[Node, Node]:
-        for first, last, member, *_ in await self.nodes[0].ask("CLUSTER", "SLOTS"):
-            if first <= slot <= last:
-                place = [node.port for node in self.nodes].index(int(member[1]))
-                return self.nodes[place], self.nodes[(place + 1) % len(self.nodes)]
-        raise AssertionError(slot)
+        owner = (await self.owners(seen_by=self.nodes[0]))[slot]
+        place = [node.port for node in self.nodes].index(owner)
+        return self.nodes[place], self.nodes[(place + 1) % len(self.nodes)]
 
 
 @asynccontextmanager
-async def parted(folder: Path, logs: Path) -> AsyncIterator[Parted]:
-    """A cluster of three nodes that agree about all slots."""
+async def parted(folder: Path, logs: Path, *, replicas: bool = False) -> AsyncIterator[Parted]:
+    """A cluster of three nodes that agree about all slots; with `replicas`, one more follows each of them."""
     nodes: list[Node] = []
     try:
-        for place in range(3):
+        for place in range(6 if replicas else 3):
             node = await start(
                 folder,
                 logs,
                 "cluster-enabled yes",
                 "cluster-node-timeout 1000",
+                "cluster-replica-validity-factor 0",
                 "cluster-require-full-coverage no",
             )
             nodes.append(node)
-            first, last = SLOTS * place // 3, SLOTS * (place + 1) // 3 - 1
-            await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
+            if place < 3:
+                first, last = SLOTS * place // 3, SLOTS * (place + 1) // 3 - 1
+                await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
+        primaries, others = nodes[:3], nodes[3:]
         for node in nodes[1:]:
             await nodes[0].ask("CLUSTER", "MEET", ports.LOOPBACK, node.port, node.bus_port)
 
         async def agreed() -> bool:
             told = [(await node.ask("CLUSTER", "INFO")).decode().split() for node in nodes]
-            wanted = {"cluster_state:ok", "cluster_known_nodes:3", f"cluster_slots_ok:{SLOTS}"}
+            wanted = {"cluster_state:ok", f"cluster_known_nodes:{len(nodes)}", f"cluster_slots_ok:{SLOTS}"}
             return all(wanted <= set(one) for one in told)
 
         await eventually(agreed, within_s=SETTLED_WITHIN_S)
-        yield Parted(nodes)
+        for node, replica in zip(primaries, others, strict=False):
+            await replica.ask("CLUSTER", "REPLICATE", await _id(node))
+
+        async def followed() -> bool:
+            known = [len(part) for node in nodes for part in await node.ask("CLUSTER", "SLOTS")]
+            # First slot, last slot, primary, replica.
+            return set(known) == {4} and all([await _follows(replica) for replica in others])
+
+        if replicas:
+            await eventually(followed, within_s=SETTLED_WITHIN_S, what="all know each primary's replica")
+        yield Parted(primaries, others)
     finally:
         await _end(nodes)
+
+
+async def _follows(replica: Node) -> bool:
+    """Whether a replica has all that its primary has, and hears of more."""
+    role = await replica.ask("ROLE")
+    return bool(role[0] == b"slave" and role[3] == b"connected")
 
 
 def _facts(told: Any) -> dict[str, Any]:

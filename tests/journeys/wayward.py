@@ -84,9 +84,11 @@ def right(target: str) -> bytes:
     return msgspec.json.encode(body)
 
 
-def head(status: int | str = 200, *lines: str, length: int | str | None = None) -> bytes:
+def head(
+    status: int | str = 200, *lines: str, length: int | str | None = None, position: str = "1-1000"
+) -> bytes:
     """A response head as a well-meaning datacenter writes it, with `lines` of the test's own behind."""
-    said = ["massar-epoch: 1", "massar-position: 1-1000", "content-type: application/json", *lines]
+    said = ["massar-epoch: 1", f"massar-position: {position}", "content-type: application/json", *lines]
     if length is not None:
         said.append(f"content-length: {length}")
     return "\r\n".join([f"HTTP/1.1 {status} X", *said, "", ""]).encode("latin-1")
@@ -236,10 +238,16 @@ class Standing:
     """A gateway of one worker in processes of its own."""
 
     def __init__(
-        self, ground: Ground, datacenters: Mapping[str, Wayward], port: int, process: processes.Running
+        self,
+        ground: Ground,
+        datacenters: Mapping[str, Wayward],
+        port: int,
+        private_port: int,
+        process: processes.Running,
     ) -> None:
         self.rabat, self.marrakech = datacenters["rabat"], datacenters["marrakech"]
         self.port = port
+        self.private_port = private_port
         self.process = process
         self._tokens = Tokens(SigningKeys.load(ground.keys / "access"), issuer="https://massar.example")
 
@@ -292,50 +300,66 @@ class Standing:
 async def standing_gateway(
     ground: Ground, logs: Path, *, files_soft: int | None = None, **settings: str
 ) -> AsyncIterator[Standing]:
+    """Start one with datacenters of its own and wait until it is ready; the rest as `gateway_before` takes it."""
+    async with (
+        wayward_datacenters() as datacenters,
+        gateway_before(datacenters, ground, logs, files_soft=files_soft, **settings) as standing,
+    ):
+        yield standing
+
+
+@asynccontextmanager
+async def gateway_before(
+    datacenters: Mapping[str, Wayward],
+    ground: Ground,
+    logs: Path,
+    *,
+    files_soft: int | None = None,
+    **settings: str,
+) -> AsyncIterator[Standing]:
     """Start one and wait until it is ready; `settings` by their names in lower case, `files_soft` its shell's `ulimit -Sn`."""
     limited = ["/bin/sh", "-c", f'ulimit -Sn {files_soft}; exec "$@"', "sh"] if files_soft else []
-    async with wayward_datacenters() as datacenters:
-        port, private_port = ports.free_ports(2)
-        sites = {site: {"datacenter_url": one.url, "name": NAMES[site]} for site, one in datacenters.items()}
-        named = {
-            "site": "rabat",
-            "sites": msgspec.json.encode(sites).decode(),
-            "etcd_urls": ground.etcd_url,
-            "access_keys_dir": str(ground.keys / "access"),
-            "assertion_key_file": str(ground.keys / "gateway-rabat.pem"),
-            "notice_keys_dir": str(ground.keys),
-            "journal_key_file": str(ground.keys / "journal.key"),
-            "seal_key_file": str(ground.keys / "seal.key"),
-            "metrics_dir": str(ground.folder / f"metrics-{port}"),
-            "listen": f"{ports.LOOPBACK}:{port}",
-            "private_listen": f"{ports.LOOPBACK}:{private_port}",
-            "show_cache_status": "true",
-            "rate_per_s": "100000",
-            "rate_burst": "100000",
-            "drain_s": "0",
-            "stop_s": "1",
-            "die_with_parent": "1",
-            **settings,
-        }
-        process = processes.spawn(
-            [*limited, sys.executable, "-m", "gateway", "gateway"],
-            name=f"gateway-{port}",
-            log=logs / f"gateway-{port}.log",
-            environment={
-                **processes.BARE_ENVIRONMENT,
-                **{f"MASSAR_{name.upper()}": value for name, value in named.items()},
-            },
-        )
-        try:
-            standing = Standing(ground, datacenters, port, process)
+    port, private_port = ports.free_ports(2)
+    sites = {site: {"datacenter_url": one.url, "name": NAMES[site]} for site, one in datacenters.items()}
+    named = {
+        "site": "rabat",
+        "sites": msgspec.json.encode(sites).decode(),
+        "etcd_urls": ground.etcd_url,
+        "access_keys_dir": str(ground.keys / "access"),
+        "assertion_key_file": str(ground.keys / "gateway-rabat.pem"),
+        "notice_keys_dir": str(ground.keys),
+        "journal_key_file": str(ground.keys / "journal.key"),
+        "seal_key_file": str(ground.keys / "seal.key"),
+        "metrics_dir": str(ground.folder / f"metrics-{port}"),
+        "listen": f"{ports.LOOPBACK}:{port}",
+        "private_listen": f"{ports.LOOPBACK}:{private_port}",
+        "show_cache_status": "true",
+        "rate_per_s": "100000",
+        "rate_burst": "100000",
+        "drain_s": "0",
+        "stop_s": "1",
+        "die_with_parent": "1",
+        **settings,
+    }
+    process = processes.spawn(
+        [*limited, sys.executable, "-m", "gateway", "gateway"],
+        name=f"gateway-{port}",
+        log=logs / f"gateway-{port}.log",
+        environment={
+            **processes.BARE_ENVIRONMENT,
+            **{f"MASSAR_{name.upper()}": value for name, value in named.items()},
+        },
+    )
+    try:
+        standing = Standing(ground, datacenters, port, private_port, process)
 
-            async def is_ready() -> bool:
-                try:
-                    return (await standing.get("/readyz", None)).status == 200
-                except OSError:
-                    return False
+        async def is_ready() -> bool:
+            try:
+                return (await standing.get("/readyz", None)).status == 200
+            except OSError:
+                return False
 
-            await processes.ready(process, is_ready, within_s=READY_WITHIN_S)
-            yield standing
-        finally:
-            await process.stop(within_s=10.0)
+        await processes.ready(process, is_ready, within_s=READY_WITHIN_S)
+        yield standing
+    finally:
+        await process.stop(within_s=10.0)
