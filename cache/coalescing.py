@@ -7,12 +7,12 @@ waited gets the same exception once; nobody waits longer than `wait_max_s` or be
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from cache.request import behind_another
+from cache.request import awaiting
 
 Filled = TypeVar("Filled")
 
@@ -40,9 +40,9 @@ class SingleFlight(Generic[Filled]):
         return key in self._flights
 
     async def run(
-        self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]]
+        self, key: Hashable, fill: Callable[[], Coroutine[Any, Any, Filled]], *, within_s: float = math.inf
     ) -> tuple[Filled, bool]:
-        """The outcome of the fill of `key`, and whether somebody else had begun it.
+        """The outcome of the fill of `key`, and whether somebody else had begun it; waits `within_s` at most as well.
 
         Raises `Overloaded`, or what the fill raised.
         """
@@ -53,10 +53,10 @@ class SingleFlight(Generic[Filled]):
         elif flight.waiters >= self._waiters_max:
             raise Overloaded("too many readers wait for one fill")
         flight.waiters += 1
-        deadline = asyncio.timeout(self._wait_max_s)
+        deadline = asyncio.timeout(min(self._wait_max_s, within_s))
         try:
             async with deadline:
-                with behind_another() if joined else contextlib.nullcontext():
+                with awaiting(joined=joined):
                     return await asyncio.shield(flight.task), joined
         except TimeoutError:
             if deadline.expired():

@@ -1,7 +1,7 @@
 """The request that this task works for: what is left of its patience, and whether it only waits for what others asked for.
 
-Invariant: one request waits for a slow tier 2 once, however many reads it is made of; and it has one place among those of
-its worker, from `enter` to `leave`, whatever is done on its behalf before or after.
+Invariant: where purges are heard one request waits for a slow tier 2 once, however many reads it is made of; and it has one
+place among those of its worker while it is worked on, whatever outlives it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Places:
 class Request:
     """One request; as a context manager, the place it has while it is worked on."""
 
-    __slots__ = ("_inside", "_joined", "_places", "_waits", "patience_spent")
+    __slots__ = ("_inside", "_joined", "_own", "_places", "_waits", "patience_spent")
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._inside = False
         self._waits = False
-        self._joined = 0
+        self._own = self._joined = 0
         self.patience_spent = False
 
     def __enter__(self) -> None:
@@ -58,21 +58,25 @@ class Request:
             self._places.working -= 1
         self._inside = self._waits = False
 
-    def join(self) -> None:
-        """One of its reads waits for what another request asked for; while any does, so does the request."""
-        self._joined += 1
-        if self._inside and not self._waits and self._places.waiting < self._places.waiting_max:
-            self._waits = True
-            self._places.working -= 1
-            self._places.waiting += 1
+    def count(self, reads: int, *, joined: bool) -> None:
+        """So many reads more (or fewer) wait for what another read asked for (`joined`), or for what they asked for themselves.
 
-    def part(self) -> None:
-        """That read waits no more."""
-        self._joined -= 1
-        if self._waits and not self._joined:
-            self._waits = False
-            self._places.waiting -= 1
-            self._places.working += 1
+        The request waits while all of its reads do so behind others.
+        """
+        if joined:
+            self._joined += reads
+        else:
+            self._own += reads
+        waits = self._inside and self._joined > 0 and not self._own
+        if waits and not self._waits and self._places.waiting < self._places.waiting_max:
+            self._move(+1)
+        elif self._waits and not waits:
+            self._move(-1)
+
+    def _move(self, waiting: int) -> None:
+        self._waits = waiting > 0
+        self._places.waiting += waiting
+        self._places.working -= waiting
 
 
 _request: ContextVar[Request | None] = ContextVar("request", default=None)
@@ -99,14 +103,14 @@ def patience_is_spent() -> bool:
 
 
 @contextlib.contextmanager
-def behind_another() -> Iterator[None]:
-    """What this read waits for has been asked for on behalf of another request."""
+def awaiting(*, joined: bool) -> Iterator[None]:
+    """A read of this request waits: for what another read asked for (`joined`), or for what it asks for itself."""
     request = _request.get()
     if request is None:
         yield
         return
-    request.join()
+    request.count(+1, joined=joined)
     try:
         yield
     finally:
-        request.part()
+        request.count(-1, joined=joined)

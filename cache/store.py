@@ -6,7 +6,7 @@ shown again in any state, whatever its class, because a purge says "this is know
 reader of a survival page is the one the change was about (docs/decisions/0004-what-survival-may-show.md).
 
 A worker that hears no purges asks tier 2 for them at least every `TIER1_RECHECK_MAX_S`, and once more when a fetch has come
-home, for those who joined it on its way.
+home, for those who joined it on its way; of what is purged after that reply, or while tier 2 does not answer, it knows nothing.
 
 The order inside a fill is the whole of its safety: generations are read, then the datacenter is asked, then the
 entry is offered under the generations read before.
@@ -32,7 +32,7 @@ from cache.memory import Held, MemoryTier
 from cache.policy import Policy
 from cache.promptness import Waited
 from cache.reading import Event, Fetched, Reading, State, reading_of
-from cache.request import behind_another, spend_patience
+from cache.request import awaiting, spend_patience
 from cache.sealing import Sealer
 from cache.shared import SharedTier, shared_tier
 from cache.tiers import Tiers
@@ -42,7 +42,7 @@ FETCH_MAX_S = 4.5
 WAIT_MAX_S = 5.0
 FLIGHTS_MAX = 1024
 WAITERS_MAX = 4096
-# How long tier 2 may take to be worth asking again within one request. A first read asks six times: what is known of the
+# How long tier 2 may take to be worth asking again within one request that hears purges. A first read asks six times: what is known of the
 # caller and what is asked for, each looked for, its turn taken, and looked for again.
 PROMPT_MAX_S = 0.02
 # Fetches ahead at once; nobody waits for them.
@@ -73,6 +73,7 @@ class Cache(Tiers):
             on_event=event,
         )
         self._fetch_max_s = fetch_max_s
+        self._wait_max_s = wait_max_s
         self._flights: SingleFlight[Reading] = SingleFlight(
             flights_max=FLIGHTS_MAX, waiters_max=WAITERS_MAX, wait_max_s=wait_max_s
         )
@@ -108,12 +109,16 @@ class Cache(Tiers):
             found, look = await self.find(ask)
             if found is not None:
                 return found
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + self._wait_max_s
         reading, joined = await self._flights.run(self._flight(ask), lambda: self._resolve(ask, look))
+        if joined and not self._valid(reading.entry):
+            # Purged while it was on its way, and this reader may have come after that.
+            reading, joined = await self._flights.run(
+                self._flight(ask), lambda: self._resolve(ask, None), within_s=ends_at - clock()
+            )
         if not joined:
             return reading
-        if not self._hears_purges() and not self._valid(reading.entry):
-            # Purged while it was on its way, and this reader may have come after that.
-            reading, _ = await self._flights.run(self._flight(ask), lambda: self._resolve(ask, None))
         self._event(Event.COLLAPSED)
         return msgspec.structs.replace(reading, state=State.COLLAPSED) if reading.tier == 0 else reading
 
@@ -129,7 +134,7 @@ class Cache(Tiers):
         if flight in self._flights:
             return NOT_LOOKED
         if (looking := self._looks.get(flight)) is not None:
-            with behind_another():
+            with awaiting(joined=True):
                 others = await asyncio.shield(looking)
             if others is None:
                 return self._shown_of_memory(ask), None

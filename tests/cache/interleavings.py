@@ -3,7 +3,8 @@
 What it holds against the cache, after every step:
 - who begins to read after having heard a purge sees what that purge announced, from whatever tier and in whatever
   state, however the fills of others overlap;
-- a purge that one worker told Valkey reaches one that knows not to hear purges within tier 1's window;
+- a purge that one worker told Valkey reaches another one that has lost the feed: at once where nothing is in its memory
+  that may be shown, else within tier 1's window;
 - what tier 1 holds is never replaced by an older version;
 - nobody is shown less than what an answer of the same worker had shown before he asked.
 
@@ -118,7 +119,7 @@ class Worker:
         tier.leases = AtOnce(self.valkey, name_secret=b"")
         self.world = World(valkey=tier, clock=clock)
         self.hears = hears
-        self.world.cache.go_by(lambda: hears)
+        self.world.cache.go_by(lambda: self.hears)
         self.heard = 0  # purges of the feed delivered
         self.announced = 0  # newest version that a delivered purge announced
         self.held = 0
@@ -208,6 +209,14 @@ class Interleavings(RuleBasedStateMachine):
     def tick(self, seconds: float) -> None:
         self.clock.now += seconds
 
+    @rule(which=WORKERS)
+    def lose_or_find_the_feed(self, which: int) -> None:
+        """Who finds it hears at once what he has missed."""
+        worker = self.workers[which]
+        if not worker.hears:
+            self._hear(worker)
+        worker.hears = not worker.hears
+
     @precondition(lambda self: any(worker.held for worker in self.workers))
     @rule(which=WORKERS)
     def forget(self, which: int) -> None:
@@ -260,10 +269,11 @@ class Interleavings(RuleBasedStateMachine):
         return [(worker, call) for worker in self.workers for call in worker.calls]
 
     def _due(self, worker: Worker) -> int:
-        """The version that a read beginning now must show at least."""
+        """The version that a read beginning now must show at least; only what is in memory may be behind Valkey."""
         if worker.hears:
             return worker.announced
-        window = self.clock.now - TIER1_RECHECK_MAX_S
+        held = worker.world.cache.peek(self.key.text, self.clock.now)
+        window = self.clock.now - (TIER1_RECHECK_MAX_S if held is not None else 0)
         told = max((version for at, version in self.told_valkey if at <= window), default=0)
         return max(worker.announced, told)
 

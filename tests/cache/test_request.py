@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from cache.request import Places, Request, begin_request, behind_another, patience_is_spent, spend_patience
+from cache.request import Places, Request, awaiting, begin_request, patience_is_spent, spend_patience
 
 
 def places(*, working_max: int = 2, waiting_max: int = 2) -> Places:
@@ -30,7 +30,7 @@ async def test_outside_a_request_nothing_is_noted() -> None:
 
 async def _spent() -> bool:
     spend_patience()
-    with behind_another():
+    with awaiting(joined=True):
         return patience_is_spent()
 
 
@@ -39,38 +39,37 @@ def test_a_request_that_only_waits_leaves_its_place_to_one_that_works() -> None:
     waits, works = Request(room), Request(room)
     with waits:
         assert room.full
-        waits.join()
+        waits.count(+1, joined=True)
         assert not room.full
         with works:
             assert room.full
             assert (room.working, room.waiting, len(room)) == (1, 1, 2)
-        waits.part()
+        waits.count(-1, joined=True)
         assert room.full
     assert (room.working, room.waiting) == (0, 0)
 
 
-def test_a_request_of_many_reads_has_one_place() -> None:
+def test_a_request_of_many_reads_has_one_place_and_waits_when_all_of_them_do() -> None:
     room = places()
     page = Request(room)
+    told = []
     with page:
-        page.join()
-        page.join()
-        assert (room.working, room.waiting) == (0, 1)
-        page.part()
-        assert (room.working, room.waiting) == (0, 1)
-        page.part()
-        assert (room.working, room.waiting) == (1, 0)
+        for reads, joined in ((+1, True), (+1, False), (+1, True), (-1, False), (-1, True), (-1, True)):
+            page.count(reads, joined=joined)
+            told.append((room.working, room.waiting))
+    assert told == [(0, 1), (1, 0), (1, 0), (0, 1), (0, 1), (1, 0)]
+    assert (room.working, room.waiting) == (0, 0)
 
 
 def test_where_enough_wait_others_do_so_in_the_places_they_have() -> None:
     room = places(waiting_max=1)
     first, second = Request(room), Request(room)
     with first, second:
-        first.join()
-        second.join()
+        first.count(+1, joined=True)
+        second.count(+1, joined=True)
         assert (room.working, room.waiting) == (1, 1)
-        first.part()
-        second.part()
+        first.count(-1, joined=True)
+        second.count(-1, joined=True)
         assert (room.working, room.waiting) == (2, 0)
 
 
@@ -78,10 +77,10 @@ def test_what_outlives_its_request_moves_nobody() -> None:
     room = places()
     left = Request(room)
     with left:
-        left.join()
+        left.count(+1, joined=True)
     assert (room.working, room.waiting) == (0, 0)
-    left.part()
-    left.join()
+    left.count(-1, joined=True)
+    left.count(+1, joined=True)
     assert (room.working, room.waiting) == (0, 0)
 
 
@@ -90,8 +89,10 @@ def test_a_request_is_told_of_by_the_task_that_works_for_it() -> None:
 
     def run() -> None:
         with begin_request(room):
-            with behind_another():
+            with awaiting(joined=True):
                 assert (room.working, room.waiting) == (0, 1)
+            with awaiting(joined=False):
+                assert (room.working, room.waiting) == (1, 0)
             assert (room.working, room.waiting) == (1, 0)
 
     contextvars.Context().run(run)

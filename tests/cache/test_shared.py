@@ -308,9 +308,9 @@ async def test_a_miss_looks_once_and_once_more_when_it_has_the_turn_and_when_it_
     assert looks == in_all
 
 
-@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize(("heard", "heard_again"), [(True, False), (False, False), (False, True)])
 async def test_who_joins_a_fetch_after_a_purge_gets_what_was_asked_for_after_it(
-    tier_at: TierAt, valkey_server: ValkeyServer, raw: Redis, heard: bool
+    tier_at: TierAt, valkey_server: ValkeyServer, raw: Redis, heard: bool, heard_again: bool
 ) -> None:
     assert await raw.ping()
     world, other = (World(valkey=tier_at(valkey_server.url)) for _ in range(2))
@@ -327,6 +327,10 @@ async def test_who_joins_a_fetch_after_a_purge_gets_what_was_asked_for_after_it(
         asyncio.create_task(world.cache.read(KEY, policy=M, tags=(TAG,), fetch=origin.fetch))
         for _ in range(3)
     ]
+    await asyncio.sleep(0)  # they have joined it
+    if heard_again:
+        world.cache.purge_memory((TAG,), 60)
+        world.cache.go_by(lambda: True)
     origin.gate.set()
     assert (await early).entry.body == b"before", "he came before the purge"
     assert {(await one).entry.body for one in late} == {b"after"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Generator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -519,6 +520,23 @@ async def test_who_waits_for_what_another_one_asked_for_takes_no_place_from_thos
     origin.gate.set()
     assert {answer.status_code for answer in await asyncio.gather(other, *crowd)} == {200}
     assert origin.count("/timetable") == 1
+    assert (world.app._places.working, world.app._places.waiting) == (0, 0)
+
+
+async def test_a_page_of_many_reads_works_while_any_of_them_is_its_own(make_world: MakeWorld) -> None:
+    world = await make_world(in_flight_max=2)
+    for who in (PUPIL, CLASSMATE):
+        assert (await world.get(f"/v1/pupils/{who}/absences", who)).status_code == 200
+    world.rabat.gate = asyncio.Event()
+    pages = []
+    for who in (PUPIL, CLASSMATE):  # of one class, whose timetable both want
+        pages.append(asyncio.create_task(world.get("/v1/home", who)))
+        await eventually(partial(world.rabat.count, f"{who}/grades"), within_s=10.0)
+    assert world.rabat.count("/timetable") == 1
+    assert (world.app._places.working, world.app._places.waiting) == (2, 0)
+    assert (await world.get("/v1/status")).json()["slug"] == "overloaded"
+    world.rabat.gate.set()
+    assert {(await page).status_code for page in pages} == {200}
     assert (world.app._places.working, world.app._places.waiting) == (0, 0)
 
 
