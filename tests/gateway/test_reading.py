@@ -147,6 +147,8 @@ async def test_an_older_answer_stands_in_for_a_failure_and_says_its_age(world: W
     assert stale.content == fresh.content
     assert stale.headers["massar-data-age"] == "1200"
     assert "stale-if-error" in stale.headers["cache-status"]
+    head = await world.ask("HEAD", GRADES, who=PUPIL)
+    assert (head.headers["massar-data-age"], head.content) == ("1200", b"")
     world.rabat.canned.clear()
     again = await world.get(GRADES, PUPIL)
     assert "massar-data-age" not in again.headers

@@ -20,7 +20,8 @@ for _endpoint in BY_ROUTE.values():
     METHODS.setdefault(_endpoint.path, {"OPTIONS"}).update(
         {_endpoint.method} | ({"HEAD"} if _endpoint.method == "GET" else set())
     )
-OF_ITS_OWN = ("massar-request-id", "date", "age", "cache-status")
+# The age of what is shown stale among them: between two requests an entry may pass its time, or be fetched anew.
+OF_ITS_OWN = ("massar-request-id", "date", "age", "cache-status", "massar-data-age")
 
 
 def shared_headers(answer: httpx.Response) -> dict[str, str]:
