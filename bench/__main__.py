@@ -5,6 +5,8 @@ Invariant: what is printed is what was measured, whatever it is; nothing here ju
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -202,18 +204,34 @@ def _go_inside(name: str, runs: int, rate: float) -> None:
         raise click.ClickException(str(reason)) from None
     command = ["ip", "netns", "exec", network.namespace(PHONES), sys.executable, "-m", "bench", name]
     try:
-        done = subprocess.run([*command, "--inside", "--runs", str(runs), "--rate", str(rate)], check=False)
+        with subprocess.Popen([*command, "--inside", "--runs", str(runs), "--rate", str(rate)]) as inside:
+            # Its namespace must outlive it. Ctrl-C reaches it by itself.
+            signal.signal(signal.SIGINT, lambda *_: None)
+            signal.signal(signal.SIGTERM, lambda *_: inside.terminate())
     finally:
         network.remove()
-    if done.returncode:
-        sys.exit(done.returncode)
+    if inside.returncode:
+        sys.exit(inside.returncode)
 
 
 def _measured(measuring: Coroutine[Any, Any, Any]) -> Any:
     try:
-        return uvloop.run(measuring)
+        return uvloop.run(_until_terminated(measuring))
     except (Missing, Unexpected, Unwatched, ProcessFailed) as reason:
         raise click.ClickException(str(reason)) from None
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+
+
+async def _until_terminated(measuring: Coroutine[Any, Any, Any]) -> Any:
+    """What it measures; SIGTERM ends it as Ctrl-C does, so that the servers it started end with it."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await measuring
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _keep(name: str, result: Any, table: str) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -83,7 +84,12 @@ async def test_a_round_measures_every_kind_at_a_real_gateway(
     gateway = country.addresses.gateways["rabat"]
     async with pupils(country) as (signer, who), ending_tls(gateway, shown) as port:
         first_tokens = [person.refresh_token for person in who]
-        measured = Visits(Peer(port, [], shown), country.process, signer, who, seconds=0.4, core=0)
+        # The rest of its country takes more while nobody asks than some warm reads do.
+        worker = copy(country.process)
+        worker.who = next(
+            row.who for row in country.table().processes if (row.kind, row.site) == ("gateway", "rabat")
+        )
+        measured = Visits(Peer(port, [], shown), worker, signer, who, seconds=0.4, core=0)
         done = await measured.round()
     assert set(done.parts) == set(Kind)
     assert done.argon2id_s > 0.01

@@ -32,6 +32,8 @@ from tests.waiting import eventually
 
 LONG_S = 5.0
 SHORT_S = 0.1
+# Where a reply has to come before it: no pause of the machine takes so long.
+PATIENT_S = 0.5
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ async def test_one_who_is_late_gives_up_alone_while_others_are_answered(
     relay: Relay, mortal_valkey: MortalValkey, opened: AsyncExitStack
 ) -> None:
     await filled(mortal_valkey.port, long=b"x" * 1_000_000)
-    one = await connected(relay.port, opened, silent_max_s=SHORT_S)
+    one = await connected(relay.port, opened, silent_max_s=2 * PATIENT_S)
     relay.passes = 0
     late = one.ask([("GET", "long")])
 
@@ -187,17 +189,17 @@ async def test_idleness_is_no_silence(relay: Relay, opened: AsyncExitStack) -> N
 async def test_a_loop_that_stood_still_loses_no_connection_that_works(
     relay: Relay, opened: AsyncExitStack
 ) -> None:
-    one = await connected(relay.port, opened, silent_max_s=SHORT_S)
+    one = await connected(relay.port, opened, silent_max_s=PATIENT_S)
     relay.passes = 0
     for turns_before in range(3):
         waiting = one.ask([("ECHO", "a")])
         for _ in range(turns_before):
             await asyncio.sleep(0)
-        stands_until = time.monotonic() + 1.5 * SHORT_S
+        stands_until = time.monotonic() + 1.5 * PATIENT_S
         while time.monotonic() < stands_until:
             pass
         # Longer than a reply that is there already takes to be read, and far less than may be waited.
-        asyncio.get_running_loop().call_later(SHORT_S / 10, relay.let_pass, len(b"$1\r\na\r\n"))
+        asyncio.get_running_loop().call_later(PATIENT_S / 10, relay.let_pass, len(b"$1\r\na\r\n"))
         assert await waiting == [b"a"]
     assert not one.lost
 

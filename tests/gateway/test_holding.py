@@ -360,8 +360,8 @@ async def test_what_waits_leaves_room_for_reads(make_world: MakeWorld, etcd_clie
     over = await enter(world, "key-2")
     assert (over.status_code, over.json()["slug"]) == (503, "switching")
     assert (await world.get(BOOK, TEACHER)).status_code == 200
-    await follow(world, etcd_client, **ABORTED)
     world.rabat.epoch = 2
+    await follow(world, etcd_client, **ABORTED)
     assert (await first).status_code == 200
 
 
