@@ -17,7 +17,7 @@ import msgspec
 from cache.connection import Address, Command, ConnectionLost, Login, LoginRefused, Refused
 
 PORT, SENTINEL_PORT = 6379, 26379
-# A cluster has so many. The most hosts of a URL, and known nodes of a cluster that are asked where slots are.
+# A cluster has so many. The most hosts of a URL, and known nodes of a cluster that are asked at once where slots are.
 SLOTS = 16_384
 HOSTS_MAX = 16
 NODES_ASKED_MAX = 3
@@ -118,6 +118,8 @@ class Cluster:
         self._seeds = tuple(seeds)
         self._slot_of = key_slot
         self._slots: list[Address | None] = [None] * SLOTS
+        # Who had slots when they were last told, kept when nobody answers any more: the seeds may be gone for good by then.
+        self._nodes: list[Address] = []
         self.login = login
 
     def address(self, name: bytes) -> Address | None:
@@ -126,13 +128,18 @@ class Cluster:
 
     async def find(self, inquire: Inquire) -> None:
         """Ask known nodes and seeds for all slots, and believe the first one that knows. Raises `ConnectionLost`."""
-        known = list(dict.fromkeys(node for node in self._slots if node is not None))[:NODES_ASKED_MAX]
-        nodes = list(dict.fromkeys([*known, *self._seeds]))
-        self._slots = await _first(nodes, self.login, ("CLUSTER", "SLOTS"), inquire, _slots_told)
+        asked, others = self._nodes[:NODES_ASKED_MAX], self._nodes[NODES_ASKED_MAX:]
+        self._nodes = [*others, *asked]  # where none of these answers, it is the others' turn
+        hosts = list(dict.fromkeys([*asked, *self._seeds]))
+        self._slots = await _first(hosts, self.login, ("CLUSTER", "SLOTS"), inquire, _slots_told)
+        self._nodes = list(dict.fromkeys(node for node in self._slots if node is not None))
 
     def lost(self, address: Address) -> None:
-        """Its slots are to be looked for again: a replica of it may have them by now."""
+        """Its slots are to be looked for again: a replica of it may have them by now. It is asked last of all."""
         self._slots = [None if node == address else node for node in self._slots]
+        if address in self._nodes:
+            self._nodes.remove(address)
+            self._nodes.append(address)
 
     def refused(self, name: bytes, there: Address, refused: Refused) -> Address | None:
         """Where MOVED or ASK points; only the first is for good."""

@@ -186,6 +186,30 @@ async def test_what_a_lost_node_had_is_asked_of_one_that_is_left(cluster: Cluste
     assert set(answers.asked) <= {"elsewhere", "here", "there"}
 
 
+async def test_when_all_nodes_were_lost_and_the_seeds_are_gone_those_that_are_back_are_asked(
+    cluster: Cluster,
+) -> None:
+    for node in (HERE, ELSEWHERE):
+        cluster.lost(node)
+    await cluster.find(Answers(elsewhere=slots(HERE, ELSEWHERE)).inquire)
+    assert (cluster.address(LOW), cluster.address(HIGH)) == (HERE, ELSEWHERE)
+
+
+async def test_known_nodes_are_asked_a_few_at_a_time_until_one_answers() -> None:
+    nodes = [Address(f"node{place}", 1) for place in range(5)]
+    parts = [[place * 4_000, place * 4_000 + 9, [b"node%d" % place, 1]] for place in range(5)]
+    made = Cluster([HERE], Login())
+    await made.find(Answers(here=parts).inquire)
+    made.lost(nodes[1])
+    asked = []
+    for _ in range(3):
+        nobody = Answers()
+        with pytest.raises(ConnectionLost):
+            await made.find(nobody.inquire)
+        asked.append(set(nobody.asked) - {"here"})
+    assert asked == [{"node0", "node2", "node3"}, {"node4", "node1", "node0"}, {"node2", "node3", "node4"}]
+
+
 @pytest.mark.parametrize(
     "reply", [None, [], Refused("ERR", "ERR no cluster"), [[0]], [["x", 1, [b"h", 1]]], [[0, 9, None]]]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from cache.bounded_valkey import OPERATION_MAX_S
 from cache.cache_key import CacheKey, resource
+from cache.deployment import Cluster
 from cache.generations import EVERYTHING
 from cache.policy import M
 from cache.reading import Event, State
@@ -141,15 +143,27 @@ async def test_resharding_is_felt_by_nobody(tmp_path: Path, logs: Path) -> None:
 
 async def test_a_lost_node_takes_its_own_pages_and_no_others(tmp_path: Path, logs: Path) -> None:
     async with valkey_fleets.parted(tmp_path, logs) as cluster, load_on(cluster.url) as load:
-        everything = load.tier._generation_name(EVERYTHING)
-        keeps = load.tier._valkey._deployment.address(everything)
-        lost = next(node for node in cluster.nodes if keeps is not None and node.port != keeps.port)
+        known = load.tier._valkey._deployment
+        assert isinstance(known, Cluster)
+        keeps = known.address(load.tier._generation_name(EVERYTHING))
+        lost, *left = cluster.nodes
+        assert keeps is not None
+        assert keeps.port != lost.port, "without the generation of everything nothing is known"
+
+        def nobody_is_there() -> bool:
+            return {node.port for node in known._slots if node is not None} <= {lost.port}
+
+        async def both() -> bool:
+            states = {await load.read(number) for number in range(PAGES)}
+            return {State.HIT, State.MISS} <= states <= {State.HIT, State.MISS, State.COLLAPSED}
+
         async with load.running():
-            lost.kill()
-
-            async def both() -> bool:
-                states = [await load.read(number) for number in range(PAGES)]
-                return {State.HIT, State.MISS} == set(states)
-
+            lost.kill()  # the one node that the URL names
+            await eventually(both, within_s=AGAIN_WITHIN_S)
+            for node in left:
+                node.signal(signal.SIGSTOP)
+            await eventually(nobody_is_there, within_s=AGAIN_WITHIN_S)
+            for node in left:
+                node.signal(signal.SIGCONT)
             await eventually(both, within_s=AGAIN_WITHIN_S)
         assert load.wrong == []

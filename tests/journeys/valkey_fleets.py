@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from sandbox import ports, processes, valkey
+from sandbox import ports, proc, processes, valkey
 from tests.waiting import eventually
 
 READY_WITHIN_S = 10.0
@@ -40,6 +41,10 @@ class Node:
     def kill(self) -> None:
         """SIGKILL."""
         self.running.kill()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Have it stand still, or go on."""
+        proc.send(self.running.who, number)
 
 
 async def start(folder: Path, logs: Path, *settings: str, sentinel: bool = False) -> Node:
