@@ -32,7 +32,7 @@ OPERATION_MAX_S = 0.1
 REDIRECTS_MAX = 2
 FAILURES_MAX = 3
 BREAKER_OPEN_S = 1.0
-# How often what has moved makes us look where everything is.
+# How often what has moved, or what no node has, makes us look where everything is.
 FOUND_AGAIN_S = 1.0
 # Nodes of a cluster, and those that were there before.
 ADDRESSES_MAX = 256
@@ -181,7 +181,7 @@ class BoundedValkey:
         self._lines: dict[Address, _Line] = {}
         self._finding_breaker = self._breaker()
         self._finding: asyncio.Task[None] | None = None
-        self._found_at = -math.inf
+        self._found_at = self._nobody_until = -math.inf
         self._closed = False
         self.connections = 0
         """How many were made so far."""
@@ -284,7 +284,7 @@ class BoundedValkey:
     async def _address(self, name: bytes) -> Address:
         if (address := self._deployment.address(name)) is not None:
             return address
-        if not self._finding_breaker.admits():
+        if self._monotonic() < self._nobody_until or not self._finding_breaker.admits():
             raise CacheUnavailable("not looked for: it was not found a moment ago")
         try:
             async with asyncio.timeout(self._operation_max_s):
@@ -292,6 +292,7 @@ class BoundedValkey:
         except (ConnectionLost, TimeoutError) as error:
             raise CacheUnavailable(type(error).__name__) from error
         if (address := self._deployment.address(name)) is None:
+            self._nobody_until = self._monotonic() + FOUND_AGAIN_S
             raise CacheUnavailable("nobody has it")
         return address
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 import pytest
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
 from cache.bounded_valkey import (
+    FOUND_AGAIN_S,
     REDIRECTS_MAX,
     BoundedValkey,
     Breaker,
@@ -23,6 +26,7 @@ from tests.cache.relay import Relay, relay_to
 from tests.waiting import eventually
 
 READERS = 200
+NAMES = [b"%d" % number for number in range(99)]
 ECHO = Script("return ARGV[1]")
 At = Callable[[str], BoundedValkey]
 
@@ -147,6 +151,37 @@ async def test_many_who_do_not_know_where_to_ask_are_one_search(at: At) -> None:
         assert await asyncio.gather(*asked) == [b"x"] * READERS
         assert searches == 1
         await valkey.aclose()
+
+
+async def test_what_no_node_has_is_not_looked_for_at_every_question(at: At) -> None:
+    searches = 0
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal searches
+        port = writer.get_extra_info("sockname")[1]
+        while data := await reader.read(65_536):
+            if b"SLOTS" in data:
+                searches += 1
+                node = b"*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$2\r\nid\r\n" % port
+                writer.write(b"*1\r\n*3\r\n:0\r\n:8191\r\n" + node)
+            else:
+                writer.write(b"$1\r\nx\r\n" * data.count(b"GET"))
+        writer.close()
+
+    had = next(name for name in NAMES if key_slot(name) < 8_192)
+    missing = next(name for name in NAMES if key_slot(name) >= 8_192)
+    now = [0.0]
+    server = await asyncio.start_server(half, ports.LOOPBACK, 0)
+    async with server:
+        url = f"redis+cluster://{ports.LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+        async with aclosing(BoundedValkey(url, monotonic=lambda: now[0], operation_max_s=5)) as valkey:
+            for turn in range(1, 3):
+                for _ in range(READERS):
+                    with pytest.raises(CacheUnavailable):
+                        await valkey.ask(Question(missing, ("GET", missing)))
+                    assert await valkey.ask(Question(had, ("GET", had))) == b"x"
+                assert searches == turn
+                now[0] += FOUND_AGAIN_S
 
 
 async def test_closed_it_asks_nobody(mortal_valkey: MortalValkey, at: At) -> None:
