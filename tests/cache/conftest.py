@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from cache.bounded_valkey import OPERATION_MAX_S
 from cache.valkey import ValkeyTier
 from sandbox import ports, processes, valkey
 from tests.cache.building import KEYS, Datacenter, World
+
+# No pause of the machine takes so long.
+UNHURRIED_S = 5.0
 
 
 class MortalValkey:
@@ -69,12 +73,20 @@ TierAt = Callable[[str], ValkeyTier]
 
 
 @pytest.fixture
-async def tier_at() -> AsyncIterator[TierAt]:
-    """Makes tiers at a URL and closes them afterwards."""
+async def tier_at(valkey_server: valkey.ValkeyServer) -> AsyncIterator[TierAt]:
+    """Makes tiers at a URL and closes them afterwards; the Valkey that all tests share is waited for: it is never away."""
     made: list[ValkeyTier] = []
 
     def make(url: str) -> ValkeyTier:
-        made.append(ValkeyTier(url, name_secret=KEYS.name_secret, monotonic=time.monotonic))
+        operation_max_s = UNHURRIED_S if url == valkey_server.url else OPERATION_MAX_S
+        made.append(
+            ValkeyTier(
+                url,
+                name_secret=KEYS.name_secret,
+                monotonic=time.monotonic,
+                operation_max_s=operation_max_s,
+            )
+        )
         return made[-1]
 
     yield make

@@ -222,7 +222,12 @@ COME_WITHIN_S = 60.0
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((forwarding, "READ_TOTAL_S"), (store, "PROMPT_MAX_S"), (leases, "LEASE_S")):
+    for module, name in (
+        (forwarding, "READ_TOTAL_S"),
+        (store, "PROMPT_MAX_S"),
+        (leases, "LEASE_S"),
+        (leases, "OUTCOME_S"),
+    ):
         monkeypatch.setattr(module, name, COME_WITHIN_S)
     for made, names in (
         (Cache.__init__, ("fetch_max_s", "wait_max_s")),

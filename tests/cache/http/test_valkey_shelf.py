@@ -18,7 +18,7 @@ from cache.http.valkey_shelf import KEPT_S_MAX, KEPT_STALE_S, ValkeyShelf
 from cache.sealing import Sealer, SealingKeys
 from sandbox.valkey import ValkeyServer
 from tests.cache.building import KEYS, NOW
-from tests.cache.conftest import MortalValkey
+from tests.cache.conftest import UNHURRIED_S, MortalValkey
 from tests.cache.http.test_shelf import TARGET, put, stored
 from tests.waiting import eventually
 
@@ -32,10 +32,14 @@ class Shelves:
         self._made: list[ValkeyShelf] = []
 
     def at(
-        self, url: str, keys: SealingKeys | None = None, on_away: Callable[[], None] = lambda: None
+        self,
+        url: str,
+        keys: SealingKeys | None = None,
+        on_away: Callable[[], None] = lambda: None,
+        operation_max_s: float = UNHURRIED_S,
     ) -> ValkeyShelf:
         shelf = ValkeyShelf(
-            BoundedValkey(url, monotonic=time.monotonic),
+            BoundedValkey(url, monotonic=time.monotonic, operation_max_s=operation_max_s),
             manner=Manner(),
             clock=lambda: NOW,
             sealer=Sealer(keys) if keys else None,
@@ -140,7 +144,7 @@ async def test_a_hung_valkey_reads_as_nothing_held_within_its_time_out(
     mortal_valkey: MortalValkey, shelves: Shelves
 ) -> None:
     away: list[None] = []
-    shelf = shelves.at(mortal_valkey.url, on_away=lambda: away.append(None))
+    shelf = shelves.at(mortal_valkey.url, on_away=lambda: away.append(None), operation_max_s=OPERATION_MAX_S)
     await put(shelf, stored())
     mortal_valkey.signal(signal.SIGSTOP)
     began = time.monotonic()
@@ -169,7 +173,7 @@ async def test_what_was_sealed_with_other_keys_or_none_is_not_there(
 async def test_an_invalidation_that_valkey_missed_is_heard_by_all_once_it_is_back(
     mortal_valkey: MortalValkey, shelves: Shelves
 ) -> None:
-    one, other = shelves.at(mortal_valkey.url), shelves.at(mortal_valkey.url)
+    one, other = (shelves.at(mortal_valkey.url, operation_max_s=OPERATION_MAX_S) for _ in range(2))
     await put(one, stored())
     mortal_valkey.signal(signal.SIGSTOP)
     await one.invalidate(TARGET)
@@ -182,7 +186,7 @@ async def test_more_missed_invalidations_than_can_be_named_invalidate_everything
     mortal_valkey: MortalValkey, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(valkey_shelf, "OWED_MAX", 2)
-    one, other = shelves.at(mortal_valkey.url), shelves.at(mortal_valkey.url)
+    one, other = (shelves.at(mortal_valkey.url, operation_max_s=OPERATION_MAX_S) for _ in range(2))
     await put(one, stored())
     mortal_valkey.signal(signal.SIGSTOP)
     for number in range(3):
