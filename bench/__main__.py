@@ -204,10 +204,12 @@ def _go_inside(name: str, runs: int, rate: float) -> None:
         raise click.ClickException(str(reason)) from None
     command = ["ip", "netns", "exec", network.namespace(PHONES), sys.executable, "-m", "bench", name]
     try:
-        with subprocess.Popen([*command, "--inside", "--runs", str(runs), "--rate", str(rate)]) as inside:
-            # Its namespace must outlive it. Ctrl-C reaches it by itself.
-            signal.signal(signal.SIGINT, lambda *_: None)
-            signal.signal(signal.SIGTERM, lambda *_: inside.terminate())
+        # Its namespace must outlive it: it hears of an end once, from here.
+        with subprocess.Popen(
+            [*command, "--inside", "--runs", str(runs), "--rate", str(rate)], process_group=0
+        ) as inside:
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(ending, lambda number, _: inside.send_signal(number))
     finally:
         network.remove()
     if inside.returncode:
@@ -219,17 +221,31 @@ def _measured(measuring: Coroutine[Any, Any, Any]) -> Any:
         return uvloop.run(_until_terminated(measuring))
     except (Missing, Unexpected, Unwatched, ProcessFailed) as reason:
         raise click.ClickException(str(reason)) from None
-    except asyncio.CancelledError:
+    except _Terminated:
         sys.exit(128 + signal.SIGTERM)
 
 
+class _Terminated(Exception):
+    """SIGTERM came."""
+
+
 async def _until_terminated(measuring: Coroutine[Any, Any, Any]) -> Any:
-    """What it measures; SIGTERM ends it as Ctrl-C does, so that the servers it started end with it."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    """What it measures; SIGTERM ends it as Ctrl-C does, so that the servers it started end with it. Raises `_Terminated`."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    task = asyncio.create_task(measuring)
+
+    def end() -> None:
+        if not told.is_set():  # a second one must not break off the clean-up
+            told.set()
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
     try:
-        return await measuring
+        return await task
+    except asyncio.CancelledError:
+        if told.is_set():
+            raise _Terminated from None
+        raise
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
 

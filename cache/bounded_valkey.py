@@ -366,9 +366,13 @@ class BoundedValkey:
                 breaker=self._breaker(),
                 silent_max_s=self._operation_max_s,
                 on_made=self._count_connection,
-                on_lost=self._deployment.lost,
+                on_lost=self._lost,
             )
         return line
+
+    def _lost(self, address: Address) -> None:
+        self._deployment.lost(address)
+        self._nobody_until = -math.inf  # what is not known now is another one's
 
     def _count_connection(self) -> None:
         self.connections += 1

@@ -128,18 +128,23 @@ class Cluster:
 
     async def find(self, inquire: Inquire) -> None:
         """Ask known nodes and seeds for all slots, and believe the first one that knows. Raises `ConnectionLost`."""
-        asked, others = self._nodes[:NODES_ASKED_MAX], self._nodes[NODES_ASKED_MAX:]
+        # A refusal may have named one since.
+        known = list(dict.fromkeys([*self._nodes, *self._named()]))
+        asked, others = known[:NODES_ASKED_MAX], known[NODES_ASKED_MAX:]
         self._nodes = [*others, *asked]  # where none of these answers, it is the others' turn
         hosts = list(dict.fromkeys([*asked, *self._seeds]))
         self._slots = await _first(hosts, self.login, ("CLUSTER", "SLOTS"), inquire, _slots_told)
-        self._nodes = list(dict.fromkeys(node for node in self._slots if node is not None))
+        self._nodes = list(dict.fromkeys(self._named()))
 
     def lost(self, address: Address) -> None:
-        """Its slots are to be looked for again: a replica of it may have them by now. It is asked last of all."""
+        """Its slots are to be looked for again, of the other nodes first: a replica of it may have them by now."""
         self._slots = [None if node == address else node for node in self._slots]
         if address in self._nodes:
             self._nodes.remove(address)
             self._nodes.append(address)
+
+    def _named(self) -> list[Address]:
+        return [node for node in self._slots if node is not None]
 
     def refused(self, name: bytes, there: Address, refused: Refused) -> Address | None:
         """Where MOVED or ASK points; only the first is for good."""

@@ -18,7 +18,7 @@ from cache.valkey import ValkeyTier
 from sandbox import ports, processes, valkey
 from tests.cache.building import KEYS, Datacenter, World
 
-# No pause of the machine takes so long.
+# For a Valkey that is there: no pause of the machine takes so long.
 UNHURRIED_S = 5.0
 
 

@@ -153,11 +153,20 @@ async def test_many_who_do_not_know_where_to_ask_are_one_search(at: At) -> None:
         await valkey.aclose()
 
 
+async def served(valkey: BoundedValkey, name: bytes) -> bool:
+    try:
+        return bool(await valkey.ask(Question(name, ("GET", name))) == b"x")
+    except CacheUnavailable:
+        return False
+
+
 async def test_what_no_node_has_is_not_looked_for_at_every_question(at: At) -> None:
     searches = 0
+    open_: list[asyncio.StreamWriter] = []
 
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal searches
+        open_.append(writer)
         port = writer.get_extra_info("sockname")[1]
         while data := await reader.read(65_536):
             if b"SLOTS" in data:
@@ -182,6 +191,11 @@ async def test_what_no_node_has_is_not_looked_for_at_every_question(at: At) -> N
                     assert await valkey.ask(Question(had, ("GET", had))) == b"x"
                 assert searches == turn
                 now[0] += FOUND_AGAIN_S
+            with pytest.raises(CacheUnavailable):
+                await valkey.ask(Question(missing, ("GET", missing)))
+            for writer in open_:
+                writer.close()
+            assert await eventually(lambda: served(valkey, had), within_s=5), "though the clock stands still"
 
 
 async def test_closed_it_asks_nobody(mortal_valkey: MortalValkey, at: At) -> None:

@@ -195,6 +195,15 @@ async def test_when_all_nodes_were_lost_and_the_seeds_are_gone_those_that_are_ba
     assert (cluster.address(LOW), cluster.address(HIGH)) == (HERE, ELSEWHERE)
 
 
+async def test_a_node_that_only_a_refusal_named_is_asked_too(cluster: Cluster) -> None:
+    new = Address("new", 4)
+    cluster.refused(LOW, HERE, Refused("MOVED", f"MOVED {key_slot(LOW)} new:4"))
+    for node in (HERE, ELSEWHERE):
+        cluster.lost(node)
+    await cluster.find(Answers(new=slots(new, new)).inquire)
+    assert cluster.address(HIGH) == new
+
+
 async def test_known_nodes_are_asked_a_few_at_a_time_until_one_answers() -> None:
     nodes = [Address(f"node{place}", 1) for place in range(5)]
     parts = [[place * 4_000, place * 4_000 + 9, [b"node%d" % place, 1]] for place in range(5)]
