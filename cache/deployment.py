@@ -131,7 +131,7 @@ class Cluster:
         # A refusal may have named one since.
         known = list(dict.fromkeys([*self._nodes, *self._named()]))
         asked, others = known[:NODES_ASKED_MAX], known[NODES_ASKED_MAX:]
-        self._nodes = [*others, *asked]  # where none of these answers, it is the others' turn
+        self._nodes = [*others, *asked][:SLOTS]  # where none of these answers, it is the others' turn
         hosts = list(dict.fromkeys([*asked, *self._seeds]))
         self._slots = await _first(hosts, self.login, ("CLUSTER", "SLOTS"), inquire, _slots_told)
         self._nodes = list(dict.fromkeys(self._named()))

@@ -152,9 +152,8 @@ async def test_a_lost_node_takes_its_own_pages_and_no_others(tmp_path: Path, log
         assert keeps.port != lost.port, "without the generation of everything nothing is known"
 
         async def nobody_is_there() -> bool:
-            for number in range(
-                PAGES
-            ):  # of each node by itself: who knows nothing of everything asks no further
+            # Each node is asked by itself: a read that cannot learn of everything asks no further.
+            for number in range(PAGES):
                 with contextlib.suppress(CacheUnavailable):
                     await load.tier.generation(f"page:{number}")
             return {node.port for node in known._slots if node is not None} <= {lost.port}
